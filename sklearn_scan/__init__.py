@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Image clustering without labels, as a scikit-learn estimator.
+
+>>> from sklearn_scan import SCANClustering
+>>> SCANClustering(n_clusters=10)
+SCANClustering()
+"""
+
+from sklearn_scan._scan import SCANClustering
+from sklearn_scan._version import __version__
+
+__all__ = ["SCANClustering", "__version__"]

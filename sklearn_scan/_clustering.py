@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Step 2: the SCAN loss, and the networks that minimise it.
+
+Van Gansbeke et al. (ECCV 2020), section 2.2. Many heads are trained on the frozen
+embedding first, which is cheap, and the best by its loss goes on, as the best of
+`n_init` runs does in k-means; then the encoder learns with it, on random views.
+"""
+
+import copy
+
+import torch
+from torch import nn
+
+from sklearn_scan._engine import NeighborPairs, infer
+from sklearn_scan._nets import ClusterHeads, Encoder
+from sklearn_scan._sources import ArraySource, learn_format
+
+# Pairs of logits compared at a time when heads are judged.
+_BLOCK = 8192
+
+
+def scan_loss(anchors, neighbors, entropy_weight=5.0):
+    """Compute the SCAN loss of samples and their neighbours, per head.
+
+    Equation 2 of the paper, with probabilities p of the anchors and q of the
+    neighbours: ``-mean_i log <p_i, q_i> - entropy_weight * H(mean_i p_i)``. It is
+    computed from log-probabilities in float32, because <p_i, q_i> underflows where the
+    two disagree.
+
+    Parameters
+    ----------
+    anchors, neighbors : Tensor of shape (..., b, n_clusters)
+        Logits; sample i of one belongs to sample i of the other.
+    entropy_weight : float, default=5.0
+        The paper's lambda.
+
+    Returns
+    -------
+    total, consistency, entropy : Tensor of shape (...)
+        ``total = consistency - entropy_weight * entropy``. The total is negative by
+        design: its lower bound is ``-entropy_weight * log(n_clusters)``.
+    """
+    log_p = anchors.float().log_softmax(dim=-1)
+    log_q = neighbors.float().log_softmax(dim=-1)
+    consistency = -(log_p + log_q).logsumexp(dim=-1).mean(dim=-1)
+    entropy = marginal_entropy(log_p.exp().mean(dim=-2))
+    return consistency - entropy_weight * entropy, consistency, entropy
+
+
+def marginal_entropy(marginal):
+    """Return the entropy, in nats, of distributions over the last axis."""
+    marginal = marginal.clamp_min(1e-8)
+    return -(marginal * marginal.log()).sum(dim=-1)
+
+
+class SCANLoss(nn.Module):
+    """`scan_loss`, summed over heads for the gradient and averaged for the record."""
+
+    def __init__(self, entropy_weight=5.0):
+        super().__init__()
+        self.entropy_weight = entropy_weight
+
+    def forward(self, anchors, neighbors):
+        """Return the loss of logits (n_heads, b, n_clusters), and its parts."""
+        total, consistency, entropy = scan_loss(anchors, neighbors, self.entropy_weight)
+        record = {
+            "loss": total.mean(),
+            "consistency": consistency.mean(),
+            "entropy": entropy.mean(),
+        }
+        return total.sum(), record
+
+
+class ClusterNetwork(nn.Module):
+    """An encoder with cluster heads, trained on views of samples and of neighbours.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        From samples to features.
+    heads : ClusterHeads
+        From features to logits.
+    views : nn.Module
+        Drawn once for the samples and once for their neighbours.
+    """
+
+    def __init__(self, encoder, heads, views):
+        super().__init__()
+        self.encoder = encoder
+        self.heads = heads
+        self.views = views
+
+    def forward(self, samples, neighbors):
+        """Return the logits of views of `samples` and of `neighbors`.
+
+        Two passes, as in the reference: batch normalisation sees samples alone and
+        neighbours alone.
+        """
+        return self.logits(self.views(samples)), self.logits(self.views(neighbors))
+
+    def logits(self, samples):
+        """Return logits (n_heads, b, n_clusters) of the samples as they are."""
+        return self.heads(self.encoder(samples))
+
+    def probabilities(self, samples):
+        """Return the probabilities (b, n_clusters) of the first head."""
+        return self.logits(samples)[0].softmax(dim=-1)
+
+    def on_top_of(self, embedder):
+        """Return this network behind the module that made what it reads."""
+        return ClusterNetwork(
+            nn.Sequential(embedder, self.encoder), self.heads, self.views
+        )
+
+
+def search_heads(embedding, neighbors, n_clusters, n_heads, loss, schedule, trainer):
+    """Train heads on a frozen embedding, and keep the best.
+
+    Parameters
+    ----------
+    embedding : ndarray of shape (n_samples, n_features)
+        One row per sample.
+    neighbors : ndarray of shape (n_samples, K)
+        Of every sample.
+    n_clusters, n_heads : int
+        Clusters per head, and heads to try.
+    loss : SCANLoss
+        What to minimise, and what to choose the head by.
+    schedule, trainer
+        See `Trainer.train`.
+
+    Returns
+    -------
+    network : ClusterNetwork
+        From embedding to clusters, with one head.
+    """
+    source = ArraySource(embedding, learn_format(embedding), trainer.runtime.device)
+    n_features = embedding.shape[1]
+    encoder = Encoder(nn.Identity(), source.format, n_features)
+    heads = ClusterHeads(n_features, n_clusters, n_heads)
+    network = ClusterNetwork(encoder, heads, nn.Identity())
+    pairs = NeighborPairs(source, neighbors)
+    trainer.train("clustering", network, loss, pairs, schedule)
+    losses = Judge(source, neighbors, loss.entropy_weight).losses(network)
+    network.heads = heads.select(int(losses.argmin()))
+    return network
+
+
+def fine_tune(network, views, source, neighbors, loss, schedule, trainer):
+    """Train a copy of a network as a whole, on views of samples and of neighbours."""
+    network = copy.deepcopy(network)
+    network.views = views
+    pairs = NeighborPairs(source, neighbors)
+    trainer.train("fine_tuning", network, loss, pairs, schedule)
+    return network
+
+
+class Judge:
+    """Judges networks without labels: by the SCAN loss on the training samples.
+
+    The samples are looked at as they are, without views, with all of their neighbours.
+    (The reference chooses its head and its checkpoint by the loss on the test images,
+    with neighbours mined among them; an estimator that has only `X` judges by the
+    neighbours that it was trained on.)
+
+    Parameters
+    ----------
+    source : ArraySource
+        What the networks read.
+    neighbors : ndarray of shape (n_samples, K)
+        Of every sample.
+    entropy_weight : float
+        Weight of the entropy.
+    """
+
+    def __init__(self, source, neighbors, entropy_weight):
+        self.source = source
+        self.neighbors = torch.from_numpy(neighbors)
+        self.entropy_weight = entropy_weight
+
+    def losses(self, network):
+        """Return the loss of each head, of shape (n_heads,)."""
+        logits = infer(lambda batch: network.logits(batch).transpose(0, 1), self.source)
+        log_p = logits.log_softmax(dim=-1)  # (n_samples, n_heads, n_clusters)
+        agreement = torch.zeros(log_p.shape[1])
+        for rows in torch.arange(len(log_p)).split(_BLOCK):
+            for column in self.neighbors.T:
+                pairs = log_p[rows] + log_p[column[rows]]
+                agreement += pairs.logsumexp(dim=-1).sum(dim=0)
+        entropy = marginal_entropy(log_p.exp().mean(dim=0))
+        return -agreement / self.neighbors.numel() - self.entropy_weight * entropy
+
+    def loss(self, network):
+        """Return the loss of a network with one head."""
+        return float(self.losses(network)[0])

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How a network learns: the one skorch net that all stages share.
+
+The engine knows nothing of SCAN. A stage is a module, whose `forward` draws the views
+it needs and returns what its loss needs, and a criterion, whose `forward` returns the
+loss to minimise and a dictionary of what is worth recording. A stage knows nothing of
+devices, precision or progress.
+"""
+
+from sklearn_scan._engine._data import Batches, NeighborPairs, Samples
+from sklearn_scan._engine._net import StageNet
+from sklearn_scan._engine._progress import FitProgress
+from sklearn_scan._engine._runtime import Runtime, resolve_seed, spawn_seeds
+from sklearn_scan._engine._training import Schedule, Trainer, infer, wrap_trained
+
+__all__ = [
+    "Batches",
+    "FitProgress",
+    "NeighborPairs",
+    "Runtime",
+    "Samples",
+    "Schedule",
+    "StageNet",
+    "Trainer",
+    "infer",
+    "resolve_seed",
+    "spawn_seeds",
+    "wrap_trained",
+]

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The one skorch net that all stages share."""
+
+from skorch import NeuralNet
+
+from sklearn_scan._engine._data import Batches
+
+
+class StopStage(Exception):
+    """Raised by a callback: the stage is over, and what was learned is kept."""
+
+
+class StageNet(NeuralNet):
+    """A skorch net whose module draws its own views and whose loss names its parts.
+
+    Differences from `skorch.NeuralNet`, each for a reason:
+
+    * An interrupt leaves `fit` (skorch swallows it, and the next stage would begin).
+    * Losses are summed on the device and read once per epoch: one synchronisation per
+      epoch instead of one per step, and no history row per batch.
+    * Training mode is set once per epoch, not once per step.
+    * The optimiser steps without a closure, so that fused optimisers serve.
+
+    Parameters
+    ----------
+    module, criterion : nn.Module
+        The stage. ``criterion(*module(*batch))`` returns the scalar to minimise, and a
+        dictionary of scalars to record.
+    runtime : Runtime
+        Device and precision.
+    **kwargs : dict
+        Passed to `skorch.NeuralNet`.
+    """
+
+    def __init__(self, module, *, criterion, runtime, **kwargs):
+        kwargs.setdefault("iterator_train", Batches)
+        kwargs.setdefault("train_split", None)
+        kwargs.setdefault("verbose", 0)
+        # The defaults of skorch print, and score what is not recorded here.
+        kwargs.setdefault("callbacks__print_log", None)
+        kwargs.setdefault("callbacks__train_loss", None)
+        kwargs.setdefault("callbacks__valid_loss", None)
+        kwargs.setdefault("predict_nonlinearity", None)
+        super().__init__(module, criterion=criterion, **kwargs)
+        self.runtime = runtime
+
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        """Train on the data set `X`; see `skorch.NeuralNet.partial_fit`."""
+        if not self.initialized_:
+            self.initialize()
+        routing = fit_params.pop("_routing_method", "partial_fit")
+        self.notify("on_train_begin", X=X, y=y)
+        try:
+            self.fit_loop(X, y, _routing_method=routing, **fit_params)
+        except StopStage:
+            pass
+        finally:
+            self.notify("on_train_end", X=X, y=y)
+        return self
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """Take one step per batch and record means over the epoch."""
+        if iterator is None:
+            return
+        self._set_training(training)
+        sums = {}
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            for name, value in step["record"].items():
+                sums[name] = sums.get(name, 0) + value.detach()
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        for name, value in sums.items():
+            self.history.record(name, float(value) / len(iterator))
+
+    def on_batch_begin(self, net, **kwargs):
+        """Record nothing: skorch would add a history row per batch."""
+
+    def train_step(self, batch, **fit_params):
+        """Take one step of the optimiser."""
+        self.optimizer_.zero_grad(set_to_none=True)
+        with self.runtime.autocast():
+            outputs = self.module_(*batch)
+        loss, record = self.criterion_(*outputs)
+        loss.backward()
+        self.optimizer_.step()
+        return {"loss": loss, "record": record}

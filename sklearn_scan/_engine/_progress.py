@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Telling the person, and scikit-learn's callbacks, how far `fit` has come."""
+
+import time
+from contextlib import contextmanager
+
+from skorch.callbacks import Callback
+
+from sklearn_scan._engine._net import StopStage
+
+
+class FitProgress:
+    """The progress of one call of `fit`.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        What is being fitted; handed to the callbacks.
+    context : CallbackContext
+        The task of scikit-learn's callback API that stages become subtasks of.
+    verbose : int
+        Whether to print a line per epoch.
+
+    Attributes
+    ----------
+    history : dict of list of dict
+        Per stage, one record per epoch.
+    """
+
+    def __init__(self, estimator, context, verbose):
+        self.estimator = estimator
+        self.context = context
+        self.verbose = verbose
+        self.history = {}
+
+    @contextmanager
+    def stage(self, name, n_epochs):
+        """Announce a stage, and yield the reporter that its net calls."""
+        task = self.context.subcontext(name, max_subtasks=n_epochs)
+        task.call_on_fit_task_begin(estimator=self.estimator)
+        records = self.history.setdefault(name, [])
+        yield StageReporter(self.estimator, task, name, n_epochs, records, self.verbose)
+        task.call_on_fit_task_end(estimator=self.estimator)
+
+    def say(self, text):
+        """Print a line, if lines are wanted."""
+        if self.verbose:
+            print(f"[{type(self.estimator).__name__}] {text}", flush=True)
+
+
+class StageReporter(Callback):
+    """Passes each epoch of a net on to records, to the person and to callbacks.
+
+    Parameters
+    ----------
+    estimator, task, name, n_epochs, records, verbose
+        See `FitProgress`.
+    """
+
+    def __init__(self, estimator, task, name, n_epochs, records, verbose):
+        self.estimator = estimator
+        self.task = task
+        self.name = name
+        self.n_epochs = n_epochs
+        self.records = records
+        self.verbose = verbose
+
+    def on_train_begin(self, net, **kwargs):
+        """Start the clock."""
+        self.begin_ = time.perf_counter()
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Open a subtask."""
+        self.epoch_ = self.task.subcontext("epoch")
+        self.epoch_.call_on_fit_task_begin(estimator=self.estimator)
+
+    def on_epoch_end(self, net, **kwargs):
+        """Record, print, and stop the stage if a callback says so."""
+        row = net.history[-1]
+        skipped = {"batches", "epoch", "dur"}
+        record = {"epoch": row["epoch"]}
+        record |= {key: row[key] for key in row if key not in skipped}
+        record["seconds"] = time.perf_counter() - self.begin_
+        self.records.append(record)
+        if self.verbose:
+            print(self._line(record), flush=True)
+        if self.epoch_.call_on_fit_task_end(
+            estimator=self.estimator,
+            # `metadata` is how the callback API hands over more than X and y.
+            metadata={"stage": self.name, **record},
+        ):
+            raise StopStage
+
+    def _line(self, record):
+        """Say where the stage is, and how long it will last."""
+        numbers = "  ".join(
+            f"{key} {value:.4f}"
+            for key, value in record.items()
+            if key not in ("epoch", "seconds")
+        )
+        done = record["epoch"] / self.n_epochs
+        left = record["seconds"] * (1 / done - 1)
+        width = len(str(self.n_epochs))
+        return (
+            f"[{type(self.estimator).__name__}] {self.name:<13} "
+            f"{record['epoch']:>{width}}/{self.n_epochs}  {numbers}  "
+            f"{record['seconds']:.1f} s, {left:.1f} s left"
+        )

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Where and how arithmetic is done: device, precision, seeds; and putting things back.
+
+Global state is borrowed: generators and grad mode are as they were when the
+context ends, whether it ends well, by an exception or by an interrupt.
+"""
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The device and the precision of the networks.
+
+    Attributes
+    ----------
+    device : torch.device
+        Where tensors live.
+    precision : {"float32", "bfloat16"}
+        Type in which networks are trained. Losses and views are float32 in any case,
+        and so is inference, so that a sample gets the same answer in every batch.
+    """
+
+    device: torch.device
+    precision: str
+
+    @classmethod
+    def resolve(cls, device="auto", precision="auto"):
+        """Find out what "auto" is on this machine."""
+        device = _resolve_device(device)
+        if precision == "auto":
+            precision = "bfloat16" if _has_fast_bfloat16(device) else "float32"
+        return cls(device, precision)
+
+    def autocast(self):
+        """Return the context in which a network is trained."""
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"
+        )
+
+    @contextmanager
+    def isolated(self, seed):
+        """Seed torch's generators and enable gradients; put everything back."""
+        cuda = self.device.type == "cuda"
+        devices = [self.device] if cuda else []
+        with (
+            torch.random.fork_rng(devices=devices),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):
+            # Not torch.manual_seed, which would seed the generators of every device.
+            torch.default_generator.manual_seed(seed)
+            if cuda:
+                with torch.cuda.device(self.device):
+                    torch.cuda.manual_seed(seed)
+            yield
+
+
+def resolve_seed(random_state):
+    """Return an integer seed; a generator that was passed moves on, as in numpy."""
+    if isinstance(random_state, (int, np.integer)):
+        return int(random_state)
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def spawn_seeds(seed, names):
+    """Return an independent seed for each of `names`, the same for the same place."""
+    states = np.random.SeedSequence(seed).generate_state(len(names))
+    return dict(zip(names, (states >> 1).tolist(), strict=True))
+
+
+def _resolve_device(device):
+    if device == "auto":
+        if torch.cuda.is_available():
+            device = "cuda"
+        elif torch.backends.mps.is_available():
+            device = "mps"
+        else:
+            device = "cpu"
+    try:
+        device = torch.device(device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"The 'device' parameter must be \"auto\" or a device that torch has here, "
+            f'such as "cpu" or "cuda:0". Got {str(device)!r}: {error}'
+        ) from error
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())
+    return device
+
+
+def _has_fast_bfloat16(device):
+    """Say whether the device has bfloat16 instructions that pay for any network.
+
+    On CPUs with such instructions they pay for large networks only (the conversions
+    cost more than a small one gains), so there bfloat16 is left to be asked for.
+    """
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(
+        including_emulation=False
+    )

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Networks: encoders by name, class or factory, and the heads on top of them."""
+
+from sklearn_scan._nets._encoders import ENCODERS, ConvNet, Encoder, build_encoder
+from sklearn_scan._nets._heads import ClusterHeads, Projector, UnitLength
+
+__all__ = [
+    "ENCODERS",
+    "ClusterHeads",
+    "ConvNet",
+    "Encoder",
+    "Projector",
+    "UnitLength",
+    "build_encoder",
+]

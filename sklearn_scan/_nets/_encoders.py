@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Encoders: from a batch of samples to a batch of feature vectors.
+
+Where torchvision has the network, it is torchvision's; it is imported only when asked
+for, because that import costs more than a second.
+"""
+
+import torch
+from torch import nn
+
+# Up to this side, "auto" takes the small convolutional network.
+_SMALL_SIDE = 64
+
+
+class Encoder(nn.Module):
+    """A network behind the standardisation of its input.
+
+    Parameters
+    ----------
+    network : nn.Module
+        From standardised samples to features (b, n_features).
+    format : ImageFormat or RowFormat
+        Holds the means and standard deviations.
+    n_features : int
+        Length of a feature vector.
+    """
+
+    def __init__(self, network, format, n_features):
+        super().__init__()
+        self.network = network
+        self.n_features = n_features
+        shape = (-1, 1, 1) if len(format.tensor_shape) == 3 else (-1,)
+        std = torch.tensor(format.std).view(shape)
+        self.register_buffer("mean", torch.tensor(format.mean).view(shape))
+        # A channel or feature that never varies (but for rounding) stays at zero.
+        varies = (std > 0) & (std > 1e-6 * std.max())
+        self.register_buffer("scale", torch.where(varies, 1 / std, 0.0))
+
+    def forward(self, batch):
+        """Return the features (b, n_features) of a batch of samples."""
+        batch = (batch - self.mean) * self.scale
+        if batch.ndim == 4:
+            batch = batch.contiguous(memory_format=torch.channels_last)
+        return self.network(batch)
+
+
+class ConvNet(nn.Sequential):
+    """A small convolutional network for small images.
+
+    Pairs of 3 x 3 convolutions with batch normalisation; the resolution is halved after
+    the first of a pair until a side is shorter than four pixels, and the width doubles
+    on the way, up to 256. On images wider than 24 pixels the first convolution has
+    stride two, which makes the network four times cheaper.
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of the input.
+    side : int
+        The shorter side of the input, in pixels.
+    width : int, default=32
+        Channels after the first convolution.
+    """
+
+    def __init__(self, n_channels, side, width=32):
+        stride = 2 if side > 24 else 1
+        layers = [conv_block(n_channels, width, stride=stride)]
+        side = -(-side // stride)
+        while side >= 4:
+            wider = min(2 * width, 256)
+            layers += [conv_block(width, wider), nn.MaxPool2d(2)]
+            layers += [conv_block(wider, wider)]
+            width, side = wider, side // 2
+        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        super().__init__(*layers)
+
+
+def conv_block(n_in, n_out, *, stride=1):
+    """Convolve, normalise, rectify."""
+    return nn.Sequential(
+        nn.Conv2d(n_in, n_out, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(n_out),
+        nn.ReLU(inplace=True),
+    )
+
+
+def mlp(shape, *, hidden=256):
+    """Make a perceptron of two hidden layers on flattened samples."""
+    n_in = int(torch.tensor(shape).prod())
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(n_in, hidden, bias=False),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, hidden, bias=False),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(inplace=True),
+    )
+
+
+def convnet(shape):
+    """Make a `ConvNet` for images of `shape` (c, h, w)."""
+    n_channels, height, width = shape
+    return ConvNet(n_channels, min(height, width))
+
+
+def resnet(name, shape, *, cifar_stem):
+    """Make torchvision's ResNet `name` without its classifier.
+
+    With `cifar_stem`, the first convolution is 3 x 3 with stride one and there is no
+    max-pooling, as SimCLR (Chen et al., 2020, B.9) and SCAN do for 32 x 32 images.
+    """
+    import torchvision
+
+    network = getattr(torchvision.models, name)(weights=None)
+    first = network.conv1
+    if cifar_stem:
+        network.conv1 = nn.Conv2d(shape[0], 64, 3, stride=1, padding=1, bias=False)
+        network.maxpool = nn.Identity()
+    elif shape[0] != first.in_channels:
+        network.conv1 = nn.Conv2d(shape[0], 64, 7, stride=2, padding=3, bias=False)
+    network.fc = nn.Identity()
+    return network
+
+
+# Every encoder with a name. A factory is given the shape of a decoded sample.
+ENCODERS = {"convnet": convnet, "mlp": mlp}
+for _depth in (18, 34, 50):
+    for _suffix, _cifar_stem in (("", False), ("_cifar", True)):
+
+        def _factory(shape, _name=f"resnet{_depth}", _stem=_cifar_stem):
+            return resnet(_name, shape, cifar_stem=_stem)
+
+        ENCODERS[f"resnet{_depth}{_suffix}"] = _factory
+
+
+def build_encoder(encoder, format):
+    """Make the encoder that a parameter asks for.
+
+    Parameters
+    ----------
+    encoder : str, class or callable
+        "auto", a name in `ENCODERS`, or a factory ``f(sample_shape) -> nn.Module``,
+        given (c, h, w) for images and (d,) for rows, whose module returns features of
+        shape (b, n_features) or (b, n_features, 1, 1).
+    format : ImageFormat or RowFormat
+        What the encoder reads.
+
+    Returns
+    -------
+    encoder : Encoder
+        With the length of its feature vectors in `n_features`.
+    """
+    shape = format.tensor_shape
+    if encoder == "auto":
+        encoder = _choose_encoder(shape)
+    if isinstance(encoder, str):
+        if len(shape) == 1 and encoder != "mlp":
+            raise ValueError(
+                f'encoder="{encoder}" reads images, but X holds rows of {shape[0]} '
+                "features. Pass image_shape=(h, w) or (h, w, c) to read the rows as "
+                'images, or use encoder="mlp".'
+            )
+        encoder = ENCODERS[encoder]
+    network = encoder(shape)
+    if not isinstance(network, nn.Module):
+        raise TypeError(
+            f"The encoder factory returned {type(network).__name__}, not a "
+            "torch.nn.Module."
+        )
+    network, n_features = _measure(network, shape)
+    return Encoder(network, format, n_features)
+
+
+def _choose_encoder(shape):
+    if len(shape) == 1:
+        return "mlp"
+    return "convnet" if min(shape[1:]) <= _SMALL_SIDE else "resnet18"
+
+
+def _measure(network, shape):
+    """Find the number of features by a dry run, flattening (b, n, 1, 1)."""
+    network.eval()
+    with torch.no_grad():
+        features = network(torch.zeros(2, *shape))
+    network.train()
+    if features.ndim == 4 and features.shape[2:] == (1, 1):
+        network, features = nn.Sequential(network, nn.Flatten()), features.flatten(1)
+    if features.ndim != 2 or len(features) != 2:
+        raise ValueError(
+            f"The encoder returned features of shape {tuple(features.shape)} for a "
+            "batch of 2 samples; needed is (2, n_features)."
+        )
+    return network, int(features.shape[1])

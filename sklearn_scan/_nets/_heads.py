@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Heads: what stands on an encoder while it learns a task."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Projector(nn.Sequential):
+    """The perceptron between the features and a contrastive loss.
+
+    Parameters
+    ----------
+    n_in : int
+        Length of a feature vector.
+    n_out : int, default=128
+        Length of a projection.
+    """
+
+    def __init__(self, n_in, n_out=128):
+        super().__init__(
+            nn.Linear(n_in, n_in, bias=False),
+            nn.BatchNorm1d(n_in),
+            nn.ReLU(inplace=True),
+            nn.Linear(n_in, n_out),
+        )
+
+
+class UnitLength(nn.Module):
+    """Scale every feature vector to length one."""
+
+    def forward(self, features):
+        """Return features (b, n_features) of length one; zeros stay zeros."""
+        return F.normalize(features, dim=1)
+
+
+class ClusterHeads(nn.Module):
+    """Several linear classifiers on the same features, as one matrix product.
+
+    Parameters
+    ----------
+    n_in : int
+        Length of a feature vector.
+    n_clusters : int
+        Clusters per head.
+    n_heads : int, default=1
+        How many heads there are, each with its own random start.
+    """
+
+    def __init__(self, n_in, n_clusters, n_heads=1):
+        super().__init__()
+        self.n_clusters = n_clusters
+        self.n_heads = n_heads
+        self.linear = nn.Linear(n_in, n_heads * n_clusters)
+
+    def forward(self, features):
+        """Return logits (n_heads, b, n_clusters) for features (b, n_in)."""
+        logits = self.linear(features)
+        return logits.view(len(features), self.n_heads, self.n_clusters).transpose(0, 1)
+
+    def select(self, head):
+        """Return head number `head` as `ClusterHeads` of its own."""
+        alone = ClusterHeads(self.linear.in_features, self.n_clusters)
+        rows = slice(head * self.n_clusters, (head + 1) * self.n_clusters)
+        with torch.no_grad():
+            alone.linear.weight.copy_(self.linear.weight[rows])
+            alone.linear.bias.copy_(self.linear.bias[rows])
+        return alone.to(self.linear.weight.device)

@@ -1,0 +1,619 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""SCANClustering: the estimator whose `fit` is the algorithm of the paper."""
+
+import warnings
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    ClusterMixin,
+    TransformerMixin,
+)
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted, check_memory
+
+from sklearn_scan._clustering import Judge, SCANLoss, fine_tune, search_heads
+from sklearn_scan._compat import (
+    CallbackSupportMixin,
+    HasMethods,
+    Interval,
+    StrOptions,
+    with_callbacks,
+)
+from sklearn_scan._embedding import (
+    as_rows,
+    learn_embedding,
+    resolve_pretext,
+    transform_rows,
+)
+from sklearn_scan._engine import (
+    FitProgress,
+    Runtime,
+    Schedule,
+    Trainer,
+    infer,
+    resolve_seed,
+    spawn_seeds,
+    wrap_trained,
+)
+from sklearn_scan._nets import ENCODERS
+from sklearn_scan._self_labeling import ConfidenceLoss, self_label
+from sklearn_scan._sources import ArraySource, check_samples, learn_format
+from sklearn_scan._views import POLICIES, build_views
+from sklearn_scan.neighbors import mine_neighbors
+from sklearn_scan.pretext._base import BasePretext
+
+_STEPS = ("pretext", "clustering", "fine_tuning", "self_labeling")
+
+# A cluster is shown by the most typical of this many of its most confident members.
+_N_CONFIDENT = 10
+
+
+class SCANClustering(
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    ClusterMixin,
+    BaseEstimator,
+):
+    """Clustering of images without labels, by semantic neighbours (SCAN).
+
+    SCAN [1]_ learns clusters in three steps, and `fit` takes them in order:
+
+    1. A *pretext task* trains an encoder without labels, so that samples that show the
+       same thing have similar features. The `K` nearest neighbours of every sample are
+       mined in this embedding.
+    2. *Clustering*: with p the cluster probabilities of a sample and q those of a
+       neighbour of it, minimise ``-mean log <p, q> - entropy_weight * H(mean p)``: a
+       sample agrees with its neighbours, and all clusters are used. `n_heads`
+       classifiers are trained on the frozen embedding, each from its own random start,
+       and the one with the lowest loss is kept. Then the encoder learns with it, on
+       random views of samples and neighbours.
+    3. *Self-labelling*: samples whose largest probability exceeds `threshold` become
+       training data for strongly changed views of themselves.
+
+    Rows (2-D `X` without `image_shape`) are taken for an embedding, as they come from a
+    foundation model or a scaler: nothing is learned but classifiers on them, which
+    takes seconds. Scale features as for `KMeans`.
+
+    Parameters
+    ----------
+    n_clusters : int, default=10
+        The number of clusters.
+    K : int, default=20
+        Neighbours mined per sample; the paper's K. Where the average cluster has fewer
+        than ``2 * K`` members, half of the average cluster is mined instead, as farther
+        neighbours cannot be of one cluster.
+    threshold : float, default=0.99
+        Confidence from which self-labelling believes an answer, in (0, 1].
+    entropy_weight : float, default=5.0
+        Weight of the entropy of the mean prediction; the paper's lambda. Lower it where
+        the true clusters differ much in size.
+    n_heads : int, default=20
+        Random starts of the clustering; like `n_init` of `KMeans`.
+    pretext : "auto" or transformer, default="auto"
+        Step 1. "auto" is :class:`~sklearn_scan.pretext.SimCLR` for images (and for
+        rows, if `encoder` is given); other rows are used as they are. Or any unfitted
+        estimator with `fit` and `transform`: a task of :mod:`sklearn_scan.pretext`,
+        whose encoder is then trained on in steps 2 and 3, or another one, such as
+        ``PCA(50)``, that is given rows and whose output is clustered as it is. Where
+        its `random_state` is None, it is set from `random_state`.
+    encoder : str, class or callable, default="auto"
+        The network of the "auto" pretext; see :class:`~sklearn_scan.pretext.SimCLR`.
+        Any other pretext has an encoder of its own.
+    views : str or callable, default="auto"
+        The random views of steps 2 and 3; see :class:`~sklearn_scan.pretext.SimCLR`.
+        "auto" adds the strong operations of the paper as far as they are harmless.
+    clustering_epochs : int or "auto", default="auto"
+        Passes over the frozen embedding in step 2; "auto" is 30, or 300 steps.
+    fine_tuning_epochs : int or "auto", default="auto"
+        Passes over views in step 2; "auto" is 15, or 100 steps; 0 leaves the encoder as
+        the pretext trained it.
+    self_labeling_epochs : int or "auto", default="auto"
+        Passes of step 3; "auto" is 15, or 100 steps; 0 leaves the step out.
+    batch_size : int, default=512
+        Largest number of samples in a step. A batch should hold several samples of
+        every cluster.
+    image_shape : tuple of int or None, default=None
+        Shape (h, w), (h, w, c) or (c, h, w) of one image, where `X` holds images as
+        rows.
+    memory : str, joblib.Memory or None, default=None
+        Where to cache the pretext and the mining. They depend on `X`, on their own
+        parameters and on the seed, so a search over `threshold` or `n_clusters` trains
+        the pretext once per fold. Needs an int as `random_state`: with None every fit
+        draws a new seed and nothing is found again.
+    device : str or torch.device, default="auto"
+        Where to compute. "auto" takes a GPU where there is one.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Type in which networks are trained. "auto" is bfloat16 on GPUs with bfloat16
+        arithmetic, float32 elsewhere. Losses and inference are float32.
+    random_state : int, RandomState instance or None, default=None
+        Determines all random choices. The same int on the same machine gives the same
+        labels, to the bit on a CPU. Torch's and numpy's global generators are neither
+        used nor changed.
+    verbose : int, default=0
+        1 prints a line per epoch, with the time left in the stage.
+
+    Attributes
+    ----------
+    labels_ : ndarray of shape (n_samples,), dtype int64
+        The cluster of each training sample.
+    confidence_ : ndarray of shape (n_samples,), dtype float32
+        The largest probability of each training sample.
+    embedding_ : ndarray of shape (n_samples, n_features_out), dtype float32
+        What the pretext makes of the training samples; `transform` gives the same.
+    neighbors_ : ndarray of shape (n_samples, K), dtype int64
+        Indices of the mined neighbours, nearest first, without the sample itself.
+    prototypes_ : ndarray of shape (n_clusters,), dtype int64
+        For each cluster the training sample that shows it best: of the ten most
+        confident members, the one nearest to their mean in the embedding. -1 where a
+        cluster has no member.
+    history_ : dict of list of dict
+        Under "pretext", "clustering", "fine_tuning" and "self_labeling", one record per
+        epoch of the stages that were run; the "confident" share in the last is the
+        coverage of `threshold`. Under "selection", the label-free loss by which each
+        stage's result was kept or not.
+    pretext_ : estimator
+        The fitted pretext.
+    net_ : skorch.NeuralNet
+        The trained net, in evaluation mode.
+    image_shape_ : tuple of int or None
+        Shape of one image as given; None for rows.
+    n_features_in_ : int
+        Length of the second axis of `X`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, where `X` had any.
+
+    See Also
+    --------
+    sklearn.cluster.KMeans : Clusters vectors by distance to a centre.
+    sklearn_scan.pretext.SimCLR : Step 1 on its own.
+
+    Notes
+    -----
+    *Choosing without labels.* The reference implementation chooses among heads and
+    epochs by the SCAN loss on its test images. Here there is only `X`: the head is
+    chosen by the loss on all training samples as they are (no views) with their mined
+    neighbours, and fine-tuning and self-labelling are each kept only if they do not
+    raise it. Within a stage, the last epoch counts; its learning rate ends at zero.
+
+    *Self-labelling that goes wrong.* Self-labelling is left out, with a warning, when
+    some cluster with members has no confident one, since class balancing would make it
+    vanish. It is undone, with a warning, when it empties a cluster.
+
+    References
+    ----------
+    .. [1] W. Van Gansbeke, S. Vandenhende, S. Georgoulis, M. Proesmans and L. Van Gool,
+       "SCAN: Learning to classify images without labels", ECCV 2020.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from sklearn_scan import SCANClustering
+    >>> X, _ = make_blobs(n_samples=90, centers=3, random_state=0, cluster_std=0.5)
+    >>> clusterer = SCANClustering(n_clusters=3, random_state=0).fit(X)
+    >>> clusterer.labels_.shape
+    (90,)
+    >>> clusterer.predict_proba(X[:1]).shape
+    (1, 3)
+    """
+
+    _parameter_constraints = {
+        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "K": [Interval(Integral, 1, None, closed="left")],
+        "threshold": [Interval(Real, 0, 1, closed="right")],
+        "entropy_weight": [Interval(Real, 0, None, closed="left")],
+        "n_heads": [Interval(Integral, 1, None, closed="left")],
+        "pretext": [StrOptions({"auto"}), HasMethods(["fit", "transform"])],
+        "encoder": [StrOptions({"auto", *ENCODERS}), callable],
+        "views": [StrOptions(set(POLICIES)), callable],
+        "clustering_epochs": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "fine_tuning_epochs": [
+            StrOptions({"auto"}),
+            Interval(Integral, 0, None, closed="left"),
+        ],
+        "self_labeling_epochs": [
+            StrOptions({"auto"}),
+            Interval(Integral, 0, None, closed="left"),
+        ],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "image_shape": [tuple, list, None],
+        "memory": [str, HasMethods(["cache"]), None],
+        "device": [str, torch.device],
+        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_clusters=10,
+        *,
+        K=20,
+        threshold=0.99,
+        entropy_weight=5.0,
+        n_heads=20,
+        pretext="auto",
+        encoder="auto",
+        views="auto",
+        clustering_epochs="auto",
+        fine_tuning_epochs="auto",
+        self_labeling_epochs="auto",
+        batch_size=512,
+        image_shape=None,
+        memory=None,
+        device="auto",
+        precision="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.n_clusters = n_clusters
+        self.K = K
+        self.threshold = threshold
+        self.entropy_weight = entropy_weight
+        self.n_heads = n_heads
+        self.pretext = pretext
+        self.encoder = encoder
+        self.views = views
+        self.clustering_epochs = clustering_epochs
+        self.fine_tuning_epochs = fine_tuning_epochs
+        self.self_labeling_epochs = self_labeling_epochs
+        self.batch_size = batch_size
+        self.image_shape = image_shape
+        self.memory = memory
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @with_callbacks
+    def fit(self, X, y=None):
+        """Learn the clusters of `X`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c), (n, c, h, w) or (n, d)
+            Images, of type uint8 or float, or rows. A numpy array, a memmap, a torch
+            tensor, or for rows whatever scikit-learn accepts.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted clusterer.
+        """
+        self._validate_params()
+        X = check_samples(self, X, image_shape=self._asked_image_shape(), reset=True)
+        self._check_sizes(len(X))
+        run = self._begin(X)
+
+        # Step 1: train the pretext task, and mine neighbours in its embedding.
+        self.pretext_, self.embedding_ = self._learn_embedding(X, run)
+        self.neighbors_ = self._mine_neighbors(run)
+        # Step 2: minimise the SCAN loss, by classifiers alone and then as a whole.
+        network = self._cluster(X, run)
+        # Step 3: learn from confident answers.
+        network = self._self_label(network, run)
+
+        self._describe(network, run)
+        run.context.call_on_fit_task_end(estimator=self, X=X)
+        return self
+
+    def predict(self, X):
+        """Find the cluster of each sample.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples of the shape and range that `fit` saw.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), dtype int64
+            Cluster numbers.
+        """
+        return self.predict_proba(X).argmax(axis=1)
+
+    def predict_proba(self, X):
+        """Compute the probability of each cluster for each sample.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples of the shape and range that `fit` saw.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_clusters), dtype float32
+            Rows sum to one.
+        """
+        check_is_fitted(self)
+        X = self._check_again(X)
+        runtime = self._runtime()
+        embedding = None if self._is_end_to_end() else self._embed(X, runtime)
+        source = self._open(X, embedding, runtime)
+        return infer(self._network(runtime).probabilities, source).numpy()
+
+    def transform(self, X):
+        """Embed samples, as the pretext does.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples of the shape and range that `fit` saw.
+
+        Returns
+        -------
+        embedding : ndarray of shape (n_samples, n_features_out), dtype float32
+            What neighbours are mined in.
+        """
+        check_is_fitted(self)
+        return self._embed(self._check_again(X), self._runtime())
+
+    def score(self, X, y=None):
+        """Say, without labels, how well neighbours in `X` agree; higher is better.
+
+        The SCAN loss with its sign changed and entropy weight 1 (as the reference
+        validates), on neighbours mined in `X`: at most ``log(n_clusters)``, reached
+        when all neighbours are of one cluster and clusters are of one size. It grows
+        with `n_clusters`, and depends on the embedding, so compare it between models
+        of the same `n_clusters` and the same pretext.
+
+        Parameters
+        ----------
+        X : array-like
+            At least two samples of the shape and range that `fit` saw.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        score : float
+            In nats.
+        """
+        check_is_fitted(self)
+        X = self._check_again(X)
+        if len(X) < 2:
+            raise ValueError(
+                "score compares samples with their neighbours and needs at least 2 "
+                f"samples. Got n_samples = {len(X)}."
+            )
+        runtime = self._runtime()
+        embedding = self._embed(X, runtime)
+        K = min(self.neighbors_.shape[1], len(X) - 1)
+        neighbors = mine_neighbors(
+            embedding, K, metric=self._metric(), device=runtime.device
+        )
+        judge = Judge(self._open(X, embedding, runtime), neighbors, entropy_weight=1)
+        return -judge.loss(self._network(runtime))
+
+    # The steps of the algorithm.
+
+    def _begin(self, X):
+        """Gather what the steps share."""
+        runtime = self._runtime()
+        context = self._init_callback_context(max_subtasks=None)
+        context.call_on_fit_task_begin(estimator=self, X=X)
+        progress = FitProgress(self, context, self.verbose)
+        self.history_ = progress.history
+        return _Run(
+            trainer=Trainer(runtime, progress),
+            seeds=spawn_seeds(resolve_seed(self.random_state), _STEPS),
+            memory=check_memory(self.memory),
+            context=context,
+        )
+
+    def _learn_embedding(self, X, run):
+        pretext = resolve_pretext(
+            self.pretext,
+            encoder=self.encoder,
+            is_image=X.ndim > 2,
+            seed=run.seeds["pretext"],
+        )
+        return learn_embedding(X, pretext, run.memory, run.trainer)
+
+    def _mine_neighbors(self, run):
+        n_samples = len(self.embedding_)
+        half_a_cluster = max(1, n_samples // (2 * self.n_clusters))
+        mine = run.memory.cache(mine_neighbors, ignore=["device"])
+        return mine(
+            self.embedding_,
+            min(self.K, half_a_cluster, n_samples - 1),
+            metric=self._metric(),
+            device=run.runtime.device,
+        )
+
+    def _cluster(self, X, run):
+        loss = SCANLoss(self.entropy_weight)
+        with run.isolated("clustering"):
+            network = search_heads(
+                self.embedding_,
+                self.neighbors_,
+                self.n_clusters,
+                self.n_heads,
+                loss,
+                self._schedule(self.clustering_epochs, lr=1e-2, auto=(30, 300)),
+                run.trainer,
+            )
+        if self._is_end_to_end():
+            network = network.on_top_of(self.pretext_.make_embedder())
+        run.source = self._open(X, self.embedding_, run.runtime)
+        run.judge = Judge(run.source, self.neighbors_, self.entropy_weight)
+        run.note_loss("clustering", network)
+        if not self._is_end_to_end() or self.fine_tuning_epochs == 0:
+            return network
+
+        with run.isolated("fine_tuning"):
+            candidate = fine_tune(
+                network,
+                build_views(self.views, run.source, strong=True),
+                run.source,
+                self.neighbors_,
+                loss,
+                self._schedule(self.fine_tuning_epochs, lr=1e-3, auto=(15, 100)),
+                run.trainer,
+            )
+        return run.better("fine_tuning", candidate, network)
+
+    def _self_label(self, network, run):
+        if not self._is_end_to_end() or self.self_labeling_epochs == 0:
+            return network
+        with run.isolated("self_labeling"):
+            candidate = self_label(
+                network,
+                build_views(self.views, run.source, strong=True),
+                run.source,
+                ConfidenceLoss(self.threshold),
+                self._schedule(self.self_labeling_epochs, lr=1e-3, auto=(15, 100)),
+                run.trainer,
+            )
+        return run.better("self_labeling", candidate, network)
+
+    def _describe(self, network, run):
+        """Set the fitted attributes that follow from the network."""
+        self.net_ = wrap_trained(network, SCANLoss(self.entropy_weight), run.runtime)
+        probabilities = infer(network.probabilities, run.source).numpy()
+        self.labels_ = probabilities.argmax(axis=1)
+        self.confidence_ = probabilities.max(axis=1)
+        self.prototypes_ = _find_prototypes(
+            self.labels_, self.confidence_, self.embedding_, self.n_clusters
+        )
+        n_found = len(np.unique(self.labels_))
+        if n_found < self.n_clusters:
+            warnings.warn(
+                f"The samples fill {n_found} of n_clusters={self.n_clusters} clusters. "
+                "There may be duplicates among them, or fewer kinds than clusters.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    # What the steps and the methods share.
+
+    def _asked_image_shape(self):
+        """Return `image_shape`, of the clusterer or else of its pretext."""
+        if self.image_shape is None and isinstance(self.pretext, BasePretext):
+            return self.pretext.image_shape
+        return self.image_shape
+
+    def _check_sizes(self, n_samples):
+        if isinstance(self.pretext, type):
+            name = self.pretext.__name__
+            raise TypeError(
+                f"pretext is the class {name}, and an instance is needed: {name}()."
+            )
+        if self.encoder != "auto" and self.pretext != "auto":
+            raise ValueError(
+                f"encoder={self.encoder!r} was given together with pretext="
+                f"{self.pretext!r}, which has an encoder of its own. Give the encoder "
+                "to the pretext, or leave the pretext out."
+            )
+        if n_samples < self.n_clusters:
+            raise ValueError(
+                f"n_samples={n_samples} should be >= n_clusters={self.n_clusters}."
+            )
+
+    def _schedule(self, epochs, *, lr, auto):
+        default_epochs, min_steps = auto
+        return Schedule(
+            epochs,
+            self.batch_size,
+            lr,
+            default_epochs=default_epochs,
+            min_steps=min_steps,
+        )
+
+    def _is_end_to_end(self):
+        """Say whether the net reads samples, and not an embedding made by others."""
+        return isinstance(self.pretext_, BasePretext)
+
+    def _metric(self):
+        """Return the metric of the embedding: ours are unit vectors."""
+        return "cosine" if self._is_end_to_end() else "euclidean"
+
+    def _check_again(self, X):
+        return check_samples(
+            self, X, image_shape=self._asked_image_shape(), reset=False
+        )
+
+    def _runtime(self):
+        return Runtime.resolve(self.device, self.precision)
+
+    def _embed(self, X, runtime):
+        """Embed checked samples."""
+        if self._is_end_to_end():
+            return self.pretext_._embed(X, runtime)
+        return transform_rows(as_rows(X), self.pretext_)
+
+    def _open(self, X, embedding, runtime):
+        """Open what the net reads: checked samples, or their embedding."""
+        if self._is_end_to_end():
+            return ArraySource(X, self._format, runtime.device)
+        return ArraySource(embedding, learn_format(embedding), runtime.device)
+
+    def _network(self, runtime):
+        return self.net_.module_.to(runtime.device)
+
+    @property
+    def _n_features_out(self):
+        return self.embedding_.shape[1]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+@dataclass
+class _Run:
+    """What the steps of one `fit` share."""
+
+    trainer: Trainer
+    seeds: dict
+    memory: object
+    context: object
+    source: ArraySource = None
+    judge: Judge = None
+
+    @property
+    def runtime(self):
+        return self.trainer.runtime
+
+    def isolated(self, step):
+        """Return the context with the seed of a step."""
+        return self.runtime.isolated(self.seeds[step])
+
+    def note_loss(self, step, network):
+        """Judge the network of a step and write its loss down."""
+        loss = self.judge.loss(network)
+        notes = self.trainer.progress.history.setdefault("selection", [])
+        notes.append({"stage": step, "loss": loss})
+        return loss
+
+    def better(self, step, candidate, network):
+        """Return the candidate of a step, if there is one and it is no worse."""
+        if candidate is None:
+            return network
+        is_better = self.note_loss(step, candidate) <= self.judge.loss(network)
+        return candidate if is_better else network
+
+
+def _find_prototypes(labels, confidence, embedding, n_clusters):
+    """Find for each cluster the sample nearest to its confident centre."""
+    prototypes = np.full(n_clusters, -1, dtype=np.int64)
+    for cluster in range(n_clusters):
+        members = np.flatnonzero(labels == cluster)
+        if len(members):
+            order = np.argsort(-confidence[members], kind="stable")
+            typical = members[order[:_N_CONFIDENT]]
+            offsets = embedding[typical] - embedding[typical].mean(axis=0)
+            prototypes[cluster] = typical[(offsets**2).sum(axis=1).argmin()]
+    return prototypes

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Step 3: learning from one's own confident answers.
+
+Van Gansbeke et al. (ECCV 2020), section 2.3: a sample that the network is sure of, seen
+as it is, becomes a labelled sample for a strongly changed view of itself.
+"""
+
+import copy
+import warnings
+
+import torch
+import torch.nn.functional as F
+from sklearn.exceptions import ConvergenceWarning
+from torch import nn
+
+from sklearn_scan._engine import Samples, infer
+
+
+class ConfidenceLoss(nn.Module):
+    """Cross-entropy of strong views against the confident answers on plain samples.
+
+    Parameters
+    ----------
+    threshold : float, default=0.99
+        A sample counts if its largest probability exceeds this.
+    balanced : bool, default=True
+        Weigh each sample by the inverse frequency of its pseudo-label among those that
+        count, so that every cluster present pulls with the same force.
+    """
+
+    def __init__(self, threshold=0.99, balanced=True):
+        super().__init__()
+        self.threshold = threshold
+        self.balanced = balanced
+
+    def forward(self, weak, strong):
+        """Return the loss of logits (b, n_clusters), and the confident fraction.
+
+        A batch without a confident sample has loss zero and gradient zero; the
+        reference raises.
+        """
+        confidence, labels = weak.float().softmax(dim=-1).max(dim=-1)
+        weight = (confidence > self.threshold).float()
+        confident = weight.mean()
+        if self.balanced:
+            counts = torch.zeros(weak.shape[-1], device=weak.device)
+            counts = counts.scatter_add(0, labels, weight)
+            weight = weight / counts.clamp_min(1)[labels]
+        losses = F.cross_entropy(strong.float(), labels, reduction="none")
+        loss = (weight * losses).sum() / weight.sum().clamp_min(1e-8)
+        return loss, {"loss": loss, "confident": confident}
+
+
+class SelfLabelingNetwork(nn.Module):
+    """A clustering network that answers for a sample and for a strong view of it.
+
+    Parameters
+    ----------
+    network : ClusterNetwork
+        With one head.
+    views : nn.Module
+        The strong views.
+    """
+
+    def __init__(self, network, views):
+        super().__init__()
+        self.network = network
+        self.views = views
+
+    def forward(self, samples):
+        """Return the logits of the samples as they are, and of strong views.
+
+        The pseudo-labels come from the network in evaluation mode, so that they are
+        what `predict` would answer. (The reference leaves batch normalisation in
+        training mode here, which lets an answer depend on the rest of the batch and
+        moves the running statistics twice per step.)
+        """
+        self.network.eval()
+        with torch.no_grad():
+            weak = self.network.logits(samples)[0]
+        self.network.train()
+        return weak, self.network.logits(self.views(samples))[0]
+
+
+def self_label(network, views, source, loss, schedule, trainer):
+    """Train a copy of a network on its own confident answers.
+
+    Returns
+    -------
+    network : ClusterNetwork or None
+        None, after a warning, where there is nothing to learn from or where clusters
+        were lost: class balancing pulls a cluster without a confident member apart.
+    """
+    before = infer(network.probabilities, source)
+    if not _is_covered(before, loss.threshold):
+        return None
+    network = copy.deepcopy(network)
+    module = SelfLabelingNetwork(network, views)
+    trainer.train("self_labeling", module, loss, Samples(source), schedule)
+    after = infer(network.probabilities, source)
+    if len(after.argmax(dim=1).unique()) < len(before.argmax(dim=1).unique()):
+        _warn(
+            "Self-labelling left a cluster without members; its result was discarded, "
+            "and that of the clustering step stands."
+        )
+        return None
+    return network
+
+
+def _is_covered(probabilities, threshold):
+    """Say whether every cluster with members has a confident one; warn if not."""
+    confidence, labels = probabilities.max(dim=1)
+    found = labels.unique()
+    covered = labels[confidence > threshold].unique()
+    if len(covered) == len(found):
+        return True
+    _warn(
+        f"Self-labelling was left out: {len(found) - len(covered)} of {len(found)} "
+        f"clusters have no sample above threshold={threshold} (the largest confidence "
+        f"is {float(confidence.max()):.4f}). Lower threshold, or train longer."
+    )
+    return False
+
+
+def _warn(message):
+    # To the line that called `fit`: past the steps of the estimator and its decorator.
+    warnings.warn(message, ConvergenceWarning, stacklevel=6)

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Whatever ``X`` is, made into batches of tensors."""
+
+from sklearn_scan._sources._array import ArraySource
+from sklearn_scan._sources._formats import ImageFormat, RowFormat, learn_format
+from sklearn_scan._sources._validation import check_samples
+
+__all__ = ["ArraySource", "ImageFormat", "RowFormat", "check_samples", "learn_format"]

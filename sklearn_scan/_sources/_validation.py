@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Checks of what a user passes as ``X``."""
+
+import math
+
+import numpy as np
+import torch
+from sklearn.utils.validation import validate_data
+
+from sklearn_scan._sources._formats import learn_format
+
+_ACCEPTED = (
+    "Accepted are image arrays of shape (n, h, w), (n, h, w, c) or (n, c, h, w), and "
+    "rows of shape (n, features)."
+)
+
+
+def check_samples(estimator, X, *, image_shape=None, reset):
+    """Validate `X` and return it as an array of rows or of images.
+
+    With `reset`, sets `n_features_in_`, `feature_names_in_` and `image_shape_` of the
+    estimator, and what later samples are checked against; without, checks.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        Named in messages; carries the fitted attributes.
+    X : array-like, memmap or torch.Tensor
+        What the user passed.
+    image_shape : tuple of int or None
+        The shape of one image, where `X` holds images as rows.
+    reset : bool
+        True in `fit`; False where `X` must look like the training data.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_features) or (n_samples, *image_shape)
+        uint8 stays uint8 and float64 stays float64 (batches are converted as they are
+        read), without a copy; other types become float32.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Says what was given, what is needed and what to do.
+    """
+    if isinstance(X, torch.Tensor):
+        X = X.detach().cpu()
+        X = (X.float() if X.dtype in (torch.bfloat16, torch.float16) else X).numpy()
+    _refuse_text(X)
+    if not reset:
+        _check_rank(estimator, X)
+    X = validate_data(
+        estimator,
+        X,
+        reset=reset,
+        allow_nd=True,
+        ensure_min_samples=2 if reset else 1,
+        dtype=[np.float32, np.float64, np.uint8],
+    )
+    passed_shape = X.shape[1:]
+    if X.ndim == 2 and image_shape is not None:
+        X = _rows_to_images(X, image_shape)
+    if X.ndim > 4 or 0 in X.shape:
+        raise ValueError(f"X has shape {X.shape}. {_ACCEPTED}")
+    if X.ndim > 2 and image_shape is not None and X.shape[1:] != tuple(image_shape):
+        raise ValueError(
+            f"X holds images of shape {X.shape[1:]}, but image_shape="
+            f"{tuple(image_shape)} was given. Leave image_shape out for image arrays: "
+            "it is needed only where X holds images as rows."
+        )
+    if reset:
+        estimator._passed_shape = passed_shape
+        estimator._format = learn_format(X)
+        estimator.image_shape_ = X.shape[1:] if X.ndim > 2 else None
+    else:
+        estimator._format.check(X)
+    return X
+
+
+def _refuse_text(X):
+    """Explain, before numpy does, that paths are not samples."""
+    first = X
+    while isinstance(first, (list, tuple)) and len(first):
+        first = first[0]
+    if isinstance(first, (str, bytes)) or hasattr(first, "__fspath__"):
+        raise TypeError(
+            f"X holds text or paths (the first is {first!r}), and numbers are needed. "
+            f"{_ACCEPTED} Read image files into an array first, for instance with "
+            "numpy.asarray(PIL.Image.open(path))."
+        )
+
+
+def _rows_to_images(X, image_shape):
+    shape = tuple(image_shape)
+    if X.shape[1] != math.prod(shape):
+        raise ValueError(
+            f"X has rows of {X.shape[1]} features, but image_shape={shape} needs "
+            f"{' x '.join(map(str, shape))} = {math.prod(shape)}."
+        )
+    return X.reshape(len(X), *shape)
+
+
+def _check_rank(estimator, X):
+    """Refuse images where rows were fitted, and the other way round."""
+    shape = np.shape(X)
+    fitted = estimator._passed_shape
+    if len(shape) > 2 or len(fitted) > 1:
+        if shape[1:] != fitted:
+            raise ValueError(
+                f"X has shape {shape}, but {type(estimator).__name__} was fitted on "
+                f"samples of shape {fitted}: X must have shape (n, "
+                f"{', '.join(map(str, fitted))})."
+            )

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Crops, flips and affine maps, composed first and resampled once.
+
+Each map is a 3 x 3 matrix per image in the coordinates of `affine_grid`: the image
+spans [-1, 1] in both axes, and the matrix says where in the input a pixel of the output
+is read. Composing matrices instead of images costs one interpolation, and on images of
+8 x 8 pixels every interpolation is seen.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from sklearn_scan._views._base import View, chance, uniform
+
+
+class Geometry(View):
+    """Apply random geometric maps with a single resampling.
+
+    What lies outside an image is filled with the median of its own border, so that a
+    digit on white and a digit on black both stay what they are.
+
+    Parameters
+    ----------
+    *maps : ResizedCrop, Affine or Flip
+        Applied in this order.
+    """
+
+    def __init__(self, *maps):
+        super().__init__()
+        self.maps = maps
+
+    def forward(self, images):
+        """Return the mapped images."""
+        matrix = torch.eye(3, device=images.device).expand(len(images), 3, 3)
+        for draw in self.maps:
+            matrix = matrix @ draw(images)
+        return resample(images, matrix)
+
+
+class ResizedCrop:
+    """Crop an area of random size and aspect ratio, and resize it to the whole.
+
+    Parameters
+    ----------
+    scale : tuple of float, default=(0.2, 1.0)
+        Range of the share of the area.
+    ratio : float, default=4/3
+        Largest aspect ratio; the smallest is its inverse.
+    """
+
+    def __init__(self, scale=(0.2, 1.0), ratio=4 / 3):
+        self.scale = scale
+        self.ratio = ratio
+
+    def __call__(self, images):
+        """Draw matrices (b, 3, 3)."""
+        area = uniform(images, *self.scale)
+        log_ratio = math.log(self.ratio)
+        stretch = uniform(images, -log_ratio, log_ratio).exp().sqrt()
+        width = (area.sqrt() * stretch).clamp(max=1)
+        height = (area.sqrt() / stretch).clamp(max=1)
+        matrix = _identity(images)
+        matrix[:, 0, 0] = width
+        matrix[:, 1, 1] = height
+        matrix[:, 0, 2] = uniform(images, -1, 1) * (1 - width)
+        matrix[:, 1, 2] = uniform(images, -1, 1) * (1 - height)
+        return matrix
+
+
+class Flip:
+    """Mirror left and right with probability `p`."""
+
+    def __init__(self, p=0.5):
+        self.p = p
+
+    def __call__(self, images):
+        """Draw matrices (b, 3, 3)."""
+        matrix = _identity(images)
+        matrix[:, 0, 0] -= 2.0 * chance(images, self.p)
+        return matrix
+
+
+class Affine:
+    """Rotate, shear, scale, stretch and translate around the centre.
+
+    Parameters
+    ----------
+    degrees : float, default=15
+        Largest rotation, in both directions.
+    shear : float, default=15
+        Largest shear, in degrees.
+    scale : float, default=1.25
+        Largest zoom; the smallest is its inverse.
+    stretch : float, default=1.15
+        Largest factor by which width grows while height shrinks by as much.
+    translate : float, default=0.1
+        Largest shift, as a share of the side.
+    """
+
+    def __init__(self, degrees=15, shear=15, scale=1.25, stretch=1.15, translate=0.1):
+        self.degrees = degrees
+        self.shear = shear
+        self.scale = scale
+        self.stretch = stretch
+        self.translate = translate
+
+    def __call__(self, images):
+        """Draw matrices (b, 3, 3)."""
+        angle = uniform(images, -self.degrees, self.degrees).deg2rad()
+        shear = uniform(images, -self.shear, self.shear).deg2rad().tan()
+        zoom = uniform(images, -math.log(self.scale), math.log(self.scale)).exp()
+        log_stretch = math.log(self.stretch)
+        stretch = uniform(images, -log_stretch, log_stretch).exp()
+        # Coordinates are relative to the sides, so an angle on a page that is not
+        # square needs the aspect ratio on both sides of the rotation.
+        aspect = images.shape[-1] / images.shape[-2]
+        matrix = _identity(images)
+        matrix[:, 0, 0] = zoom * stretch * angle.cos()
+        matrix[:, 0, 1] = (shear - zoom * angle.sin()) / aspect
+        matrix[:, 1, 0] = zoom * angle.sin() * aspect
+        matrix[:, 1, 1] = zoom / stretch * angle.cos()
+        # The coordinates span two units per side.
+        reach = 2 * self.translate
+        matrix[:, 0, 2] = uniform(images, -reach, reach)
+        matrix[:, 1, 2] = uniform(images, -reach, reach)
+        return matrix
+
+
+def resample(images, matrix):
+    """Read `images` (b, c, h, w) through the maps `matrix` (b, 3, 3), bilinearly."""
+    fill = border_median(images)
+    grid = F.affine_grid(matrix[:, :2], images.shape, align_corners=False)
+    # grid_sample pads with zeros; shifted by the fill, zero is the fill.
+    return F.grid_sample(images - fill, grid, align_corners=False) + fill
+
+
+def border_median(images):
+    """Return the median over the border pixels, per image and channel (b, c, 1, 1)."""
+    border = torch.cat(
+        [
+            images[:, :, 0],
+            images[:, :, -1],
+            images[:, :, :, 0],
+            images[:, :, :, -1],
+        ],
+        dim=2,
+    )
+    return border.median(dim=2).values[:, :, None, None]
+
+
+def _identity(images):
+    return torch.eye(3, device=images.device).repeat(len(images), 1, 1)

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How well clusters agree with classes that were never shown to the clusterer.
+
+Cluster numbers are arbitrary, so each accuracy says how clusters were given names. Two
+ways are in use, and they answer different questions:
+
+* *One-to-one* (`hungarian_accuracy_score`): each class names at most one cluster. With
+  more clusters than classes, the members of surplus clusters count as errors.
+* *Many-to-one* (`majority_accuracy_score`): each cluster takes the name of its most
+  frequent class. It grows with the number of clusters, to 1 for clusters of one sample;
+  the over-clustering figures of the SCAN paper are of this kind.
+"""
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import make_scorer
+from sklearn.metrics.cluster import contingency_matrix
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+
+__all__ = [
+    "align_labels",
+    "hungarian_accuracy_score",
+    "hungarian_accuracy_scorer",
+    "majority_accuracy_score",
+    "majority_accuracy_scorer",
+    "neighbor_purity_score",
+    "top_k_hungarian_accuracy_score",
+]
+
+
+def hungarian_accuracy_score(y_true, y_pred):
+    """Accuracy under the best one-to-one matching of clusters with classes.
+
+    The ACC of the clustering literature. The matching maximises the number of samples
+    in matched cells of the contingency table (Kuhn, 1955). Clusters beyond the number
+    of classes stay unmatched, and their members count as errors.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        Classes, as numbers or strings.
+    y_pred : array-like of shape (n_samples,)
+        Clusters.
+
+    Returns
+    -------
+    accuracy : float
+        Between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, or there is no sample.
+
+    See Also
+    --------
+    majority_accuracy_score : Many clusters may share a class.
+
+    Examples
+    --------
+    >>> from sklearn_scan.metrics import hungarian_accuracy_score
+    >>> hungarian_accuracy_score(["cat", "cat", "dog", "dog"], [1, 1, 0, 2])
+    0.75
+    """
+    table, rows, columns = _match(y_true, y_pred)
+    return float(table[rows, columns].sum() / table.sum())
+
+
+def majority_accuracy_score(y_true, y_pred):
+    """Accuracy if every cluster takes the name of its most frequent class.
+
+    Also called purity. It never falls when a cluster is split, so compare it only
+    between clusterings of the same number of clusters, and never with
+    `hungarian_accuracy_score`.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        Classes, as numbers or strings.
+    y_pred : array-like of shape (n_samples,)
+        Clusters.
+
+    Returns
+    -------
+    accuracy : float
+        Between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, or there is no sample.
+
+    Examples
+    --------
+    >>> from sklearn_scan.metrics import majority_accuracy_score
+    >>> majority_accuracy_score(["cat", "cat", "dog", "dog"], [1, 1, 0, 2])
+    1.0
+    """
+    table = _contingency(y_true, y_pred)
+    return float(table.max(axis=0).sum() / table.sum())
+
+
+def align_labels(y_true, y_pred):
+    """Rename clusters to the classes that they match one to one.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        Classes, as numbers or strings.
+    y_pred : array-like of shape (n_samples,)
+        Clusters.
+
+    Returns
+    -------
+    y_aligned : ndarray of shape (n_samples,)
+        For each sample the class that its cluster was matched with. Unmatched clusters
+        become -1 where the classes are integers, "" where they are strings and None
+        otherwise, so that they never agree with a class. Classes may not use these
+        values.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, there is no sample, or the value that stands for
+        "unmatched" is one of the classes while some cluster is unmatched.
+
+    Examples
+    --------
+    >>> from sklearn_scan.metrics import align_labels
+    >>> align_labels([3, 3, 5, 5], [1, 1, 0, 2])
+    array([ 3,  3,  5, -1])
+    """
+    _, rows, columns = _match(y_true, y_pred)
+    classes = np.unique(column_or_1d(y_true))
+    clusters, members = np.unique(column_or_1d(y_pred), return_inverse=True)
+    names = classes.astype(
+        np.int64 if classes.dtype.kind in "bui" else classes.dtype, copy=False
+    )
+    unmatched = {"i": -1, "U": "", "S": b""}.get(names.dtype.kind)
+    if unmatched is None:
+        names = names.astype(object)
+    if len(clusters) > len(rows) and (names == unmatched).any():
+        raise ValueError(
+            f"Some clusters match no class and would be called {unmatched!r}, which is "
+            "also a class. Rename that class."
+        )
+    renamed = np.full(len(clusters), unmatched, dtype=names.dtype)
+    renamed[columns] = names[rows]
+    return renamed[members]
+
+
+def top_k_hungarian_accuracy_score(y_true, y_proba, k=5):
+    """Share of samples whose class is matched with one of their k likeliest clusters.
+
+    Clusters are matched with classes one to one, by the likeliest cluster of each
+    sample, as in `hungarian_accuracy_score`, which this equals for ``k=1``.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        Classes.
+    y_proba : array-like of shape (n_samples, n_clusters)
+        Probabilities or other scores, higher for likelier.
+    k : int, default=5
+        How many clusters count. All of them where there are fewer than `k`.
+
+    Returns
+    -------
+    accuracy : float
+        Between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, there is no sample, or `k` is less than 1.
+
+    Examples
+    --------
+    >>> from sklearn_scan.metrics import top_k_hungarian_accuracy_score
+    >>> y_proba = [[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.4, 0.3, 0.3], [0.1, 0.2, 0.7]]
+    >>> top_k_hungarian_accuracy_score([0, 1, 1, 2], y_proba, k=1)
+    0.75
+    >>> top_k_hungarian_accuracy_score([0, 1, 1, 2], y_proba, k=2)
+    1.0
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1. Got {k!r} instead.")
+    y_proba = check_array(y_proba)
+    check_consistent_length(y_true, y_proba)
+    # Stable, so that ties go to the lower cluster number as in argmax.
+    order = np.argsort(-y_proba, axis=1, kind="stable")
+    classes, y_true = np.unique(column_or_1d(y_true), return_inverse=True)
+    present = np.unique(order[:, 0])
+    _, rows, columns = _match(y_true, order[:, 0])
+    cluster_of_class = np.full(len(classes), -1)
+    cluster_of_class[rows] = present[columns]
+    _match_leftovers(cluster_of_class, y_true, y_proba)
+    hit = (order[:, :k] == cluster_of_class[y_true][:, None]).any(axis=1)
+    return float(hit.mean())
+
+
+def neighbor_purity_score(neighbors, y):
+    """Share of neighbours that are of the class of their sample.
+
+    Parameters
+    ----------
+    neighbors : array-like of shape (n_samples, K)
+        Row numbers, such as `neighbors_` of a fitted `SCANClustering`.
+    y : array-like of shape (n_samples,)
+        Classes.
+
+    Returns
+    -------
+    purity : float
+        Between 0 and 1, the mean over samples and neighbours.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, or a neighbour is not the number of a row.
+
+    Examples
+    --------
+    >>> from sklearn_scan.metrics import neighbor_purity_score
+    >>> neighbor_purity_score([[1], [0], [0], [2]], ["a", "a", "b", "b"])
+    0.75
+    """
+    neighbors = check_array(neighbors, dtype=np.int64)
+    y = column_or_1d(y)
+    check_consistent_length(neighbors, y)
+    if neighbors.min() < 0 or neighbors.max() >= len(y):
+        raise ValueError(
+            f"neighbors has entries from {neighbors.min()} to {neighbors.max()}; "
+            f"needed are row numbers from 0 to {len(y) - 1}."
+        )
+    return float((y[neighbors] == y[:, None]).mean())
+
+
+hungarian_accuracy_scorer = make_scorer(hungarian_accuracy_score)
+majority_accuracy_scorer = make_scorer(majority_accuracy_score)
+
+
+def _contingency(y_true, y_pred):
+    y_true, y_pred = column_or_1d(y_true), column_or_1d(y_pred)
+    check_consistent_length(y_true, y_pred)
+    if len(y_true) == 0:
+        raise ValueError("An accuracy needs at least one sample. Got none.")
+    return contingency_matrix(y_true, y_pred)  # (n_classes, n_clusters)
+
+
+def _match(y_true, y_pred):
+    table = _contingency(y_true, y_pred)
+    return table, *linear_sum_assignment(table, maximize=True)
+
+
+def _match_leftovers(cluster_of_class, y_true, y_proba):
+    """Match, in place, classes left over with clusters that are nobody's first.
+
+    A cluster that is nobody's likeliest is not in the contingency table, yet may be
+    somebody's second.
+    """
+    classes = np.flatnonzero(cluster_of_class < 0)
+    clusters = np.setdiff1d(np.arange(y_proba.shape[1]), cluster_of_class)
+    if len(classes) and len(clusters):
+        mass = np.array(
+            [y_proba[y_true == c][:, clusters].sum(axis=0) for c in classes]
+        )
+        rows, columns = linear_sum_assignment(mass, maximize=True)
+        cluster_of_class[classes[rows]] = clusters[columns]

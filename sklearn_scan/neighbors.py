@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Mining: the nearest neighbours of every sample in an embedding.
+
+SCAN's prior is that a sample and its neighbours show the same thing (Van Gansbeke et
+al., ECCV 2020, section 2.1). Neighbours are mined once, after the pretext task.
+"""
+
+import sys
+
+import numpy as np
+from sklearn.utils import check_array
+
+__all__ = ["mine_neighbors"]
+
+# Rows of the distance matrix that torch holds at a time.
+_BLOCK = 4096
+
+
+def mine_neighbors(embedding, K=20, *, metric="cosine", device="cpu"):
+    """Find the `K` nearest neighbours of every sample among all others, exactly.
+
+    Parameters
+    ----------
+    embedding : array-like of shape (n_samples, n_features)
+        One row per sample.
+    K : int, default=20
+        Neighbours per sample, at most ``n_samples - 1``.
+    metric : {"cosine", "euclidean"}, default="cosine"
+        What near means. Rows of zeros have the cosine 0 with everything.
+    device : str or torch.device, default="cpu"
+        Where to search: on the CPU by faiss, elsewhere by torch, block by block.
+
+    Returns
+    -------
+    neighbors : ndarray of shape (n_samples, K), dtype int64
+        Row numbers, nearest first. No row is its own neighbour, also where there are
+        duplicates.
+
+    Raises
+    ------
+    ValueError
+        If `K` is not between 1 and ``n_samples - 1``, or `metric` is unknown.
+
+    See Also
+    --------
+    sklearn_scan.metrics.neighbor_purity_score : How many of them are of one class.
+
+    Examples
+    --------
+    >>> from sklearn_scan.neighbors import mine_neighbors
+    >>> mine_neighbors([[0.0], [0.1], [5.0], [5.1]], K=1, metric="euclidean")
+    array([[1],
+           [0],
+           [3],
+           [2]])
+    """
+    rows = check_array(embedding, dtype=np.float32, order="C", ensure_min_samples=2)
+    if not 1 <= K < len(rows):
+        raise ValueError(
+            f"K={K} neighbours were asked for among {len(rows)} samples; K must be "
+            f"between 1 and {len(rows) - 1}."
+        )
+    if metric == "cosine":
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        rows = rows / np.where(norms > 0, norms, 1)
+    elif metric != "euclidean":
+        raise ValueError(
+            f'metric must be "cosine" or "euclidean". Got {metric!r} instead.'
+        )
+    # On macOS torch and faiss bring an OpenMP runtime each, and the second to start
+    # ends the process; so faiss is not imported there.
+    if str(device).startswith("cpu") and sys.platform != "darwin":
+        candidates = _search_faiss(rows, K + 1)
+    else:
+        candidates = _search_torch(rows, K + 1, device)
+    return _drop_self(candidates, K)
+
+
+def _search_faiss(rows, n_candidates):
+    import faiss
+
+    # On rows of length one the Euclidean order is that of the cosine.
+    index = faiss.IndexFlatL2(rows.shape[1])
+    # Centred rows keep their distances, and lose less to rounding in ||x||² - 2xy.
+    rows = np.ascontiguousarray(rows - rows.mean(axis=0))
+    index.add(rows)
+    return index.search(rows, n_candidates)[1]
+
+
+def _search_torch(rows, n_candidates, device):
+    import torch
+
+    rows = torch.from_numpy(rows - rows.mean(axis=0)).to(device)
+    squared = rows.square().sum(dim=1)
+    found = [
+        # ||x - y||² without ||x||², which is the same for the whole row.
+        torch.addmm(squared, block, rows.T, alpha=-2)
+        .topk(n_candidates, largest=False)
+        .indices
+        for block in rows.split(_BLOCK)
+    ]
+    return torch.cat(found).cpu().numpy()
+
+
+def _drop_self(candidates, K):
+    """Keep K of K + 1 candidates, without the sample itself.
+
+    With duplicates a sample need not be the first of its own candidates, nor among
+    them at all.
+    """
+    is_other = candidates != np.arange(len(candidates))[:, None]
+    is_other &= is_other.cumsum(axis=1) <= K
+    return candidates[is_other].reshape(len(candidates), K).astype(np.int64)

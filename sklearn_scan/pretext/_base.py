@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What all pretext tasks share: everything but the task.
+
+A pretext task is a subclass of `BasePretext` in a file of its own with one method,
+`_make_task(encoder, views)`, that returns a module and a criterion (see
+`sklearn_scan._engine`); the module keeps the encoder as `encoder`.
+"""
+
+import copy
+from abc import ABC, abstractmethod
+from numbers import Integral, Real
+
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from sklearn_scan._compat import (
+    CallbackSupportMixin,
+    Interval,
+    StrOptions,
+    with_callbacks,
+)
+from sklearn_scan._engine import (
+    FitProgress,
+    Runtime,
+    Samples,
+    Schedule,
+    Trainer,
+    infer,
+    resolve_seed,
+    wrap_trained,
+)
+from sklearn_scan._nets import ENCODERS, UnitLength, build_encoder
+from sklearn_scan._sources import ArraySource, check_samples
+from sklearn_scan._views import POLICIES, build_views
+
+_SHARED_PARAMETERS = """encoder : str, class or callable, default="auto"
+        The network to train. "auto" is an MLP for rows, a small convolutional network
+        for images up to 64 pixels and ResNet-18 for larger ones. By name: "convnet",
+        "mlp", "resnet18", "resnet34", "resnet50", and "resnet18_cifar" and so on with
+        the 3 x 3 stem for small images, worth its cost on a GPU. Or a class or function
+        that is given the shape of a sample, (c, h, w) or (n_features,), and returns a
+        `torch.nn.Module` from samples to features (b, d).
+    views : str or callable, default="auto"
+        The random views. "auto" measures on `X` which changes are harmless: a crop for
+        pictures that fill their frame and an affine map for objects on a plain
+        background; a mirror, and changes of hue, only where the set holds images
+        that look as if they had been made so. By name: "affine", "photo" (SimCLR's),
+        "strong" (the paper's), "vector" (for rows), "none". Or a class or function that
+        is given the shape of a sample and returns a `torch.nn.Module` from a batch to a
+        batch.
+    epochs : int or "auto", default="auto"
+        Passes through the data. "auto" is 60, or more where the data are so few that
+        these would be less than 400 steps.
+    batch_size : int, default=256
+        Largest number of samples in a step.
+    lr : float, default=3e-3
+        Peak learning rate of AdamW; it warms up for a tenth of the steps and then falls
+        along a cosine.
+    weight_decay : float, default=1e-4
+        Decoupled weight decay.
+    image_shape : tuple of int or None, default=None
+        Shape (h, w), (h, w, c) or (c, h, w) of one image where `X` holds images as
+        rows.
+    device : str or torch.device, default="auto"
+        Where to compute. "auto" takes a GPU where there is one.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Type in which the networks are trained. "auto" is bfloat16 on GPUs with
+        bfloat16 arithmetic, float32 elsewhere.
+    random_state : int, RandomState instance or None, default=None
+        Determines all random choices. Pass an int for reproducible results.
+    verbose : int, default=0
+        1 prints a line per epoch."""
+
+_SHARED_ATTRIBUTES = """net_ : skorch.NeuralNet
+        The net of the task, in evaluation mode; its module has the trained encoder as
+        `net_.module_.encoder`.
+    history_ : list of dict
+        One record per epoch.
+    image_shape_ : tuple of int or None
+        Shape of one image as given; None for rows.
+    n_features_in_ : int
+        Length of the second axis of `X`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, where `X` had any."""
+
+
+class BasePretext(
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+    ABC,
+):
+    """Base class of the pretext tasks."""
+
+    _parameter_constraints = {
+        "encoder": [StrOptions({"auto", *ENCODERS}), callable],
+        "views": [StrOptions(set(POLICIES)), callable],
+        "epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "image_shape": [tuple, list, None],
+        "device": [str, torch.device],
+        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if cls.__doc__:
+            cls.__doc__ = cls.__doc__.replace(
+                "{shared_parameters}", _SHARED_PARAMETERS
+            ).replace("{shared_attributes}", _SHARED_ATTRIBUTES)
+
+    @abstractmethod
+    def __init__(
+        self,
+        *,
+        encoder,
+        views,
+        epochs,
+        batch_size,
+        lr,
+        weight_decay,
+        image_shape,
+        device,
+        precision,
+        random_state,
+        verbose,
+    ):
+        self.encoder = encoder
+        self.views = views
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.image_shape = image_shape
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @abstractmethod
+    def _make_task(self, encoder, views):
+        """Return the module, which has `encoder`, and the criterion of the task."""
+
+    @with_callbacks
+    def fit(self, X, y=None):
+        """Train the encoder.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c), (n, c, h, w) or (n, d)
+            Images or rows.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted transformer.
+        """
+        self._validate_params()
+        X = check_samples(self, X, image_shape=self.image_shape, reset=True)
+        runtime = Runtime.resolve(self.device, self.precision)
+        context = self._init_callback_context(max_subtasks=1)
+        context.call_on_fit_task_begin(estimator=self, X=X)
+        progress = FitProgress(self, context, self.verbose)
+        self._fit_samples(X, Trainer(runtime, progress))
+        context.call_on_fit_task_end(estimator=self, X=X)
+        return self
+
+    def transform(self, X):
+        """Embed samples.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples of the shape that `fit` saw.
+
+        Returns
+        -------
+        embedding : ndarray of shape (n_samples, n_features_out), dtype float32
+            Features of the encoder, each row of length one.
+        """
+        check_is_fitted(self)
+        X = check_samples(self, X, image_shape=self.image_shape, reset=False)
+        return self._embed(X, Runtime.resolve(self.device, self.precision))
+
+    def _fit_samples(self, X, trainer):
+        """Train on checked samples, as the stage "pretext" of `trainer`."""
+        source = ArraySource(X, self._format, trainer.runtime.device)
+        schedule = Schedule(self.epochs, self.batch_size, self.lr, self.weight_decay)
+        with trainer.runtime.isolated(resolve_seed(self.random_state)):
+            module, criterion = self._build(source)
+            self.net_ = trainer.train(
+                "pretext", module, criterion, Samples(source), schedule
+            )
+        self.history_ = trainer.progress.history["pretext"]
+
+    def _build(self, source):
+        encoder = build_encoder(self.encoder, self._format)
+        return self._make_task(encoder, build_views(self.views, source))
+
+    def _embed(self, X, runtime):
+        """Embed checked samples."""
+        source = ArraySource(X, self._format, runtime.device)
+        return infer(self.make_embedder().to(runtime.device), source).numpy()
+
+    def make_embedder(self):
+        """Return the trained module from samples, as decoded, to the embedding."""
+        return nn.Sequential(copy.deepcopy(self.net_.module_.encoder), UnitLength())
+
+    @property
+    def _n_features_out(self):
+        return self.net_.module_.encoder.n_features
+
+    def _get_state(self):
+        """Return what was learned as arrays and primitives, which can be cached."""
+        weights = self.net_.module_.state_dict()
+        return {
+            "weights": {name: value.cpu().numpy() for name, value in weights.items()},
+            "history": self.history_,
+        }
+
+    def _set_state(self, state, X, runtime):
+        """Take over what was learned on the checked samples `X`."""
+        with runtime.isolated(0):
+            module, criterion = self._build(
+                ArraySource(X, self._format, runtime.device)
+            )
+        weights = {name: torch.tensor(w) for name, w in state["weights"].items()}
+        module.load_state_dict(weights)
+        self.net_ = wrap_trained(module, criterion, runtime)
+        self.history_ = state["history"]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
