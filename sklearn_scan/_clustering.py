@@ -11,7 +11,7 @@ import copy
 import torch
 from torch import nn
 
-from sklearn_scan._engine import NeighborPairs, infer
+from sklearn_scan._engine import NeighborPairs, infer, settle_statistics
 from sklearn_scan._nets import ClusterHeads, Encoder
 from sklearn_scan._sources import ArraySource, learn_format
 
@@ -152,13 +152,17 @@ def fine_tune(network, views, source, neighbors, loss, schedule, trainer):
     network.views = views
     pairs = NeighborPairs(source, neighbors)
     trainer.train("fine_tuning", network, loss, pairs, schedule)
+    settle_statistics(network.encoder, source, schedule.batch_size)
     return network
 
 
 class Judge:
     """Judges networks without labels: by the SCAN loss on the training samples.
 
-    The samples are looked at as they are, without views, with all of their neighbours.
+    The loss is taken over all samples with all of their neighbours. With random views,
+    a network is judged by what it has learned to see through: the views are fresh, but
+    the same for every network that is judged.
+
     (The reference chooses its head and its checkpoint by the loss on the test images,
     with neighbours mined among them; an estimator that has only `X` judges by the
     neighbours that it was trained on.)
@@ -171,21 +175,25 @@ class Judge:
         Of every sample.
     entropy_weight : float
         Weight of the entropy.
+    views : nn.Module or None, default=None
+        Drawn once for samples and once for neighbours; None to look at samples as they
+        are.
     """
 
-    def __init__(self, source, neighbors, entropy_weight):
+    def __init__(self, source, neighbors, entropy_weight, views=None):
         self.source = source
         self.neighbors = torch.from_numpy(neighbors)
         self.entropy_weight = entropy_weight
+        self.views = views
 
     def losses(self, network):
         """Return the loss of each head, of shape (n_heads,)."""
-        logits = infer(lambda batch: network.logits(batch).transpose(0, 1), self.source)
-        log_p = logits.log_softmax(dim=-1)  # (n_samples, n_heads, n_clusters)
+        log_p = self._log_probabilities(network)  # (n_samples, n_heads, n_clusters)
+        log_q = log_p if self.views is None else self._log_probabilities(network)
         agreement = torch.zeros(log_p.shape[1])
         for rows in torch.arange(len(log_p)).split(_BLOCK):
             for column in self.neighbors.T:
-                pairs = log_p[rows] + log_p[column[rows]]
+                pairs = log_p[rows] + log_q[column[rows]]
                 agreement += pairs.logsumexp(dim=-1).sum(dim=0)
         entropy = marginal_entropy(log_p.exp().mean(dim=0))
         return -agreement / self.neighbors.numel() - self.entropy_weight * entropy
@@ -193,3 +201,10 @@ class Judge:
     def loss(self, network):
         """Return the loss of a network with one head."""
         return float(self.losses(network)[0])
+
+    def _log_probabilities(self, network):
+        def look(batch):
+            seen = batch if self.views is None else self.views(batch)
+            return network.logits(seen).transpose(0, 1)
+
+        return infer(look, self.source).log_softmax(dim=-1)

@@ -47,7 +47,7 @@ from sklearn_scan._views import POLICIES, build_views
 from sklearn_scan.neighbors import mine_neighbors
 from sklearn_scan.pretext._base import BasePretext
 
-_STEPS = ("pretext", "clustering", "fine_tuning", "self_labeling")
+_STEPS = ("pretext", "clustering", "fine_tuning", "self_labeling", "judging")
 
 # A cluster is shown by the most typical of this many of its most confident members.
 _N_CONFIDENT = 10
@@ -446,15 +446,18 @@ class SCANClustering(
         if self._is_end_to_end():
             network = network.on_top_of(self.pretext_.make_embedder())
         run.source = self._open(X, self.embedding_, run.runtime)
-        run.judge = Judge(run.source, self.neighbors_, self.entropy_weight)
-        run.note_loss("clustering", network)
-        if not self._is_end_to_end() or self.fine_tuning_epochs == 0:
+        if not self._is_end_to_end():
             return network
 
         with run.isolated("fine_tuning"):
+            views = build_views(self.views, run.source)
+            run.judge = Judge(run.source, self.neighbors_, self.entropy_weight, views)
+            run.loss = run.note_loss("clustering", network)
+            if self.fine_tuning_epochs == 0:
+                return network
             candidate = fine_tune(
                 network,
-                build_views(self.views, run.source, strong=True),
+                views,
                 run.source,
                 self.neighbors_,
                 loss,
@@ -472,7 +475,7 @@ class SCANClustering(
                 build_views(self.views, run.source, strong=True),
                 run.source,
                 ConfidenceLoss(self.threshold),
-                self._schedule(self.self_labeling_epochs, lr=1e-3, auto=(15, 100)),
+                self._schedule(self.self_labeling_epochs, lr=1e-4, auto=(15, 100)),
                 run.trainer,
             )
         return run.better("self_labeling", candidate, network)
@@ -582,6 +585,7 @@ class _Run:
     context: object
     source: ArraySource = None
     judge: Judge = None
+    loss: float = np.inf
 
     @property
     def runtime(self):
@@ -593,7 +597,8 @@ class _Run:
 
     def note_loss(self, step, network):
         """Judge the network of a step and write its loss down."""
-        loss = self.judge.loss(network)
+        with self.isolated("judging"):
+            loss = self.judge.loss(network)
         notes = self.trainer.progress.history.setdefault("selection", [])
         notes.append({"stage": step, "loss": loss})
         return loss
@@ -602,8 +607,11 @@ class _Run:
         """Return the candidate of a step, if there is one and it is no worse."""
         if candidate is None:
             return network
-        is_better = self.note_loss(step, candidate) <= self.judge.loss(network)
-        return candidate if is_better else network
+        loss = self.note_loss(step, candidate)
+        if loss > self.loss:
+            return network
+        self.loss = loss
+        return candidate
 
 
 def _find_prototypes(labels, confidence, embedding, n_clusters):

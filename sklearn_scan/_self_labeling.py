@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
-from sklearn_scan._engine import Samples, infer
+from sklearn_scan._engine import Samples, infer, settle_statistics
 
 
 class ConfidenceLoss(nn.Module):
@@ -97,6 +97,7 @@ def self_label(network, views, source, loss, schedule, trainer):
     network = copy.deepcopy(network)
     module = SelfLabelingNetwork(network, views)
     trainer.train("self_labeling", module, loss, Samples(source), schedule)
+    settle_statistics(network.encoder, source, schedule.batch_size)
     after = infer(network.probabilities, source)
     if len(after.argmax(dim=1).unique()) < len(before.argmax(dim=1).unique()):
         _warn(

@@ -11,7 +11,13 @@ from sklearn_scan._engine._data import Batches, NeighborPairs, Samples
 from sklearn_scan._engine._net import StageNet
 from sklearn_scan._engine._progress import FitProgress
 from sklearn_scan._engine._runtime import Runtime, resolve_seed, spawn_seeds
-from sklearn_scan._engine._training import Schedule, Trainer, infer, wrap_trained
+from sklearn_scan._engine._training import (
+    Schedule,
+    Trainer,
+    infer,
+    settle_statistics,
+    wrap_trained,
+)
 
 __all__ = [
     "Batches",
@@ -24,6 +30,7 @@ __all__ = [
     "Trainer",
     "infer",
     "resolve_seed",
+    "settle_statistics",
     "spawn_seeds",
     "wrap_trained",
 ]

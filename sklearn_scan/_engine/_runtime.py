@@ -96,11 +96,13 @@ def _resolve_device(device):
 
 
 def _has_fast_bfloat16(device):
-    """Say whether the device has bfloat16 instructions that pay for any network.
+    """Say whether the device has bfloat16 instructions.
 
-    On CPUs with such instructions they pay for large networks only (the conversions
-    cost more than a small one gains), so there bfloat16 is left to be asked for.
+    Where it has none bfloat16 is emulated, and slower than float32.
     """
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(
-        including_emulation=False
-    )
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # torch 2.12
+        instructions = torch.cpu.get_capabilities()
+        return bool(instructions.get("avx512_bf16") or instructions.get("amx_bf16"))
+    return False

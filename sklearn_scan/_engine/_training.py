@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import torch
 from skorch.callbacks import LRScheduler
+from torch.optim.swa_utils import update_bn
 
-from sklearn_scan._engine._data import n_even_batches
+from sklearn_scan._engine._data import Batches, Samples, n_even_batches
 from sklearn_scan._engine._net import StageNet
 from sklearn_scan._engine._progress import FitProgress
 from sklearn_scan._engine._runtime import Runtime
@@ -127,6 +128,17 @@ def finish(net):
     net.trim_for_prediction()
     net.module_.eval()
     return net
+
+
+def settle_statistics(encoder, source, batch_size):
+    """Take the statistics of batch normalisation from the samples as they are.
+
+    During training they come from random views, which are darker, blurrier and more
+    alike than samples; inference on samples would be off by the difference. (On digits
+    it costs up to one percent of accuracy, and confidence.)
+    """
+    update_bn(Batches(Samples(source), batch_size), encoder)
+    encoder.eval()
 
 
 def infer(function, source, *, batch_size=_INFERENCE_BATCH):

@@ -54,8 +54,12 @@ class ClusterHeads(nn.Module):
         self.linear = nn.Linear(n_in, n_heads * n_clusters)
 
     def forward(self, features):
-        """Return logits (n_heads, b, n_clusters) for features (b, n_in)."""
-        logits = self.linear(features)
+        """Return logits (n_heads, b, n_clusters), in float32, for features (b, n_in).
+
+        In bfloat16 a confidence above 0.99 would have two values.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            logits = self.linear(features.float())
         return logits.view(len(features), self.n_heads, self.n_clusters).transpose(0, 1)
 
     def select(self, head):

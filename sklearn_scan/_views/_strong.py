@@ -92,14 +92,18 @@ def autocontrast(images, level):
 
 
 def equalize(images, level):
-    """Give each channel a uniform histogram: a pixel becomes its rank."""
-    flat = images.flatten(2)
-    ordered = flat.sort(dim=2).values
-    # Ties take the middle of their ranks, so that a flat background stays flat.
-    below = torch.searchsorted(ordered, flat.contiguous())
-    upto = torch.searchsorted(ordered, flat.contiguous(), right=True)
-    rank = (below + upto - 1).to(images.dtype) / (2 * max(1, flat.shape[2] - 1))
-    return rank.view_as(images)
+    """Give each channel a flat histogram: a pixel becomes the share of darker ones.
+
+    As in Pillow, the darkest value becomes 0 and the brightest 1.
+    """
+    values = (images.clamp(0, 1) * 255).round().long().flatten(2)  # (b, c, h * w)
+    histogram = images.new_zeros(*values.shape[:2], 256)
+    histogram.scatter_add_(2, values, torch.ones_like(values, dtype=images.dtype))
+    darker = histogram.cumsum(dim=2) - histogram
+    share = darker.gather(2, values)
+    most = share.amax(dim=2, keepdim=True)
+    equalized = torch.where(most > 0, share / most.clamp_min(1), images.flatten(2))
+    return equalized.view_as(images)
 
 
 def rotate(images, level):
