@@ -5,7 +5,12 @@ What is slow is a module-level function of arrays and primitives that returns ar
 primitives, because joblib can neither hash tensors nor, reliably, modules.
 """
 
+from contextlib import nullcontext
+from pathlib import Path
+
+import joblib
 import numpy as np
+from filelock import FileLock
 from sklearn.base import clone
 from sklearn.preprocessing import FunctionTransformer
 
@@ -58,11 +63,25 @@ def learn_embedding(X, pretext, memory, trainer):
     # Device and verbosity change nothing in what is learned.
     key = clone(pretext).set_params(device="auto", verbose=0)
     train = memory.cache(train_pretext, ignore=["trainer"])
-    state, embedding = train(X, key, trainer)
+    with _one_at_a_time(memory, X, key):
+        state, embedding = train(X, key, trainer)
     check_samples(pretext, X, reset=True)
     pretext._set_state(state, X, trainer.runtime)
     trainer.progress.history["pretext"] = state["history"]
     return pretext, embedding
+
+
+def _one_at_a_time(memory, X, pretext):
+    """Make whoever wants what another process is computing wait for the cache.
+
+    A parallel search starts several candidates of one fold at once; without the lock
+    each of them would train the pretext.
+    """
+    if memory.location is None:
+        return nullcontext()
+    name = f"sklearn_scan-{joblib.hash((X, pretext))}.lock"
+    Path(memory.location).mkdir(parents=True, exist_ok=True)
+    return FileLock(Path(memory.location) / name)
 
 
 def train_pretext(X, pretext, trainer):

@@ -107,7 +107,8 @@ class SCANClustering(
         Any other pretext has an encoder of its own.
     views : str or callable, default="auto"
         The random views of steps 2 and 3; see :class:`~sklearn_scan.pretext.SimCLR`.
-        "auto" adds the strong operations of the paper as far as they are harmless.
+        In step 3, "auto" adds the strong operations of the paper for pictures that fill
+        their frame.
     clustering_epochs : int or "auto", default="auto"
         Passes over the frozen embedding in step 2; "auto" is 30, or 300 steps.
     fine_tuning_epochs : int or "auto", default="auto"
@@ -296,7 +297,9 @@ class SCANClustering(
         run = self._begin(X)
 
         # Step 1: train the pretext task, and mine neighbours in its embedding.
-        self.pretext_, self.embedding_ = self._learn_embedding(X, run)
+        self.pretext_, self.embedding_ = learn_embedding(
+            X, run.pretext, run.memory, run.trainer
+        )
         self.neighbors_ = self._mine_neighbors(run)
         # Step 2: minimise the SCAN loss, by classifiers alone and then as a whole.
         network = self._cluster(X, run)
@@ -400,25 +403,29 @@ class SCANClustering(
     def _begin(self, X):
         """Gather what the steps share."""
         runtime = self._runtime()
-        context = self._init_callback_context(max_subtasks=None)
-        context.call_on_fit_task_begin(estimator=self, X=X)
-        progress = FitProgress(self, context, self.verbose)
-        self.history_ = progress.history
-        return _Run(
-            trainer=Trainer(runtime, progress),
-            seeds=spawn_seeds(resolve_seed(self.random_state), _STEPS),
-            memory=check_memory(self.memory),
-            context=context,
-        )
-
-    def _learn_embedding(self, X, run):
+        seeds = spawn_seeds(resolve_seed(self.random_state), _STEPS)
         pretext = resolve_pretext(
             self.pretext,
             encoder=self.encoder,
             is_image=X.ndim > 2,
-            seed=run.seeds["pretext"],
+            seed=seeds["pretext"],
         )
-        return learn_embedding(X, pretext, run.memory, run.trainer)
+        n_stages = 1
+        if isinstance(pretext, BasePretext):
+            n_stages += 1
+            n_stages += self.fine_tuning_epochs != 0
+            n_stages += self.self_labeling_epochs != 0
+        context = self._init_callback_context(max_subtasks=n_stages)
+        context.call_on_fit_task_begin(estimator=self, X=X)
+        progress = FitProgress(self, context, self.verbose)
+        self.history_ = progress.history
+        return _Run(
+            pretext=pretext,
+            trainer=Trainer(runtime, progress),
+            seeds=seeds,
+            memory=check_memory(self.memory),
+            context=context,
+        )
 
     def _mine_neighbors(self, run):
         n_samples = len(self.embedding_)
@@ -579,6 +586,7 @@ class SCANClustering(
 class _Run:
     """What the steps of one `fit` share."""
 
+    pretext: object
     trainer: Trainer
     seeds: dict
     memory: object

@@ -92,7 +92,8 @@ def self_label(network, views, source, loss, schedule, trainer):
         were lost: class balancing pulls a cluster without a confident member apart.
     """
     before = infer(network.probabilities, source)
-    if not _is_covered(before, loss.threshold):
+    if objection := _object_to_start(before, loss.threshold):
+        _warn(objection)
         return None
     network = copy.deepcopy(network)
     module = SelfLabelingNetwork(network, views)
@@ -108,21 +109,20 @@ def self_label(network, views, source, loss, schedule, trainer):
     return network
 
 
-def _is_covered(probabilities, threshold):
-    """Say whether every cluster with members has a confident one; warn if not."""
+def _object_to_start(probabilities, threshold):
+    """Say why not, where some cluster with members has no confident one."""
     confidence, labels = probabilities.max(dim=1)
-    found = labels.unique()
-    covered = labels[confidence > threshold].unique()
-    if len(covered) == len(found):
-        return True
-    _warn(
-        f"Self-labelling was left out: {len(found) - len(covered)} of {len(found)} "
-        f"clusters have no sample above threshold={threshold} (the largest confidence "
-        f"is {float(confidence.max()):.4f}). Lower threshold, or train longer."
+    n_found = len(labels.unique())
+    n_covered = len(labels[confidence > threshold].unique())
+    if n_covered == n_found:
+        return None
+    return (
+        f"Self-labelling was left out: {n_found - n_covered} of {n_found} clusters "
+        f"have no sample above threshold={threshold} (the largest confidence is "
+        f"{float(confidence.max()):.4f}). Lower threshold, or train longer."
     )
-    return False
 
 
 def _warn(message):
-    # To the line that called `fit`: past the steps of the estimator and its decorator.
+    # Blamed on the line that called `fit`, past the steps and the decorator of fit.
     warnings.warn(message, ConvergenceWarning, stacklevel=6)

@@ -60,43 +60,61 @@ def mine_neighbors(embedding, K=20, *, metric="cosine", device="cpu"):
             f"K={K} neighbours were asked for among {len(rows)} samples; K must be "
             f"between 1 and {len(rows) - 1}."
         )
-    if metric == "cosine":
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)
-        rows = rows / np.where(norms > 0, norms, 1)
-    elif metric != "euclidean":
+    if metric not in ("cosine", "euclidean"):
         raise ValueError(
             f'metric must be "cosine" or "euclidean". Got {metric!r} instead.'
         )
+    rows = _unit_rows(rows) if metric == "cosine" else _unit_scale(rows)
     # On macOS torch and faiss bring an OpenMP runtime each, and the second to start
     # ends the process; so faiss is not imported there.
     if str(device).startswith("cpu") and sys.platform != "darwin":
-        candidates = _search_faiss(rows, K + 1)
+        candidates = _search_faiss(rows, K + 1, metric)
     else:
-        candidates = _search_torch(rows, K + 1, device)
+        candidates = _search_torch(rows, K + 1, metric, device)
     return _drop_self(candidates, K)
 
 
-def _search_faiss(rows, n_candidates):
+def _unit_rows(rows):
+    """Scale every row to length one; zeros stay zeros."""
+    # By the largest entry first: squares of huge or tiny entries are not floats.
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    rows = rows / np.where(largest > 0, largest, 1)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(norms > 0, norms, 1)
+
+
+def _unit_scale(rows):
+    """Centre the rows, which keeps distances exact, and scale them as a whole."""
+    rows = rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    largest = np.abs(rows).max()
+    return rows / largest if largest > 0 else rows
+
+
+def _search_faiss(rows, n_candidates, metric):
     import faiss
 
-    # On rows of length one the Euclidean order is that of the cosine.
-    index = faiss.IndexFlatL2(rows.shape[1])
-    # Centred rows keep their distances, and lose less to rounding in ||x||² - 2xy.
-    rows = np.ascontiguousarray(rows - rows.mean(axis=0))
-    index.add(rows)
+    if metric == "euclidean":
+        index = faiss.IndexFlatL2(rows.shape[1])
+        index.add(rows)
+    else:
+        index = faiss.IndexFlatIP(rows.shape[1])
+        # What all rows have in common adds the same to every product with a query, so
+        # the order stays; without it the products differ in digits that floats keep.
+        index.add(rows - rows.mean(axis=0))
     return index.search(rows, n_candidates)[1]
 
 
-def _search_torch(rows, n_candidates, device):
+def _search_torch(rows, n_candidates, metric, device):
     import torch
 
-    rows = torch.from_numpy(rows - rows.mean(axis=0)).to(device)
-    squared = rows.square().sum(dim=1)
+    rows = torch.from_numpy(rows).to(device)
+    if metric == "euclidean":
+        # ||x - y||² without ||x||², which is the same for a whole row.
+        offset, targets = -rows.square().sum(dim=1) / 2, rows.T
+    else:
+        offset, targets = torch.zeros(len(rows), device=device), (rows - rows.mean(0)).T
     found = [
-        # ||x - y||² without ||x||², which is the same for the whole row.
-        torch.addmm(squared, block, rows.T, alpha=-2)
-        .topk(n_candidates, largest=False)
-        .indices
+        torch.addmm(offset, block, targets).topk(n_candidates).indices
         for block in rows.split(_BLOCK)
     ]
     return torch.cat(found).cpu().numpy()

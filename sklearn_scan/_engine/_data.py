@@ -39,7 +39,7 @@ class NeighborPairs(Dataset):
 
     def __init__(self, source, neighbors):
         self.source = source
-        self.neighbors = torch.from_numpy(neighbors)
+        self.neighbors = torch.tensor(neighbors)
 
     def __len__(self):
         return len(self.source)
@@ -71,15 +71,15 @@ class Batches:
     def __init__(self, dataset, batch_size):
         self.dataset = dataset
         self.n_batches = n_even_batches(len(dataset), batch_size)
+        self.size = min(len(dataset) // self.n_batches, batch_size)
 
     def __len__(self):
         return self.n_batches
 
     def __iter__(self):
-        size = len(self.dataset) // self.n_batches
         order = torch.randperm(len(self.dataset))
         for k in range(self.n_batches):
-            yield self.dataset.read(order[k * size : (k + 1) * size])
+            yield self.dataset.read(order[k * self.size : (k + 1) * self.size])
 
 
 def n_even_batches(n_samples, batch_size):

@@ -92,7 +92,8 @@ class Trainer:
             event_name=None,
             max_lr=schedule.lr,
             total_steps=max(steps, 2),
-            pct_start=0.1,
+            # Torch divides by zero where the rise takes exactly one step.
+            pct_start=0.1 if steps > 10 else 0.05,
         )
         with self.progress.stage(stage, epochs) as reporter:
             net = StageNet(

@@ -190,4 +190,5 @@ def _find_range(X):
     low, high = float(X.min()), float(X.max())
     if low >= 0:
         return 0.0, next((white for white in _NOMINAL_WHITE if high <= white), high)
-    return low, max(high, low + np.finfo(np.float32).eps)
+    # Constant images have no range; any positive width avoids dividing by zero.
+    return low, max(high, low + 1e-6 * max(1.0, abs(low)))

@@ -2,6 +2,7 @@
 """Checks of what a user passes as ``X``."""
 
 import math
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -78,7 +79,9 @@ def check_samples(estimator, X, *, image_shape=None, reset):
 
 
 def _refuse_text(X):
-    """Explain, before numpy does, that paths are not samples."""
+    """Explain, before numpy does, that paths and nothing are not samples."""
+    if X is None:
+        raise ValueError(f"X is None. {_ACCEPTED}")
     first = X
     while isinstance(first, (list, tuple)) and len(first):
         first = first[0]
@@ -92,6 +95,12 @@ def _refuse_text(X):
 
 def _rows_to_images(X, image_shape):
     shape = tuple(image_shape)
+    is_shape = all(isinstance(side, Integral) and side > 0 for side in shape)
+    if not is_shape or len(shape) not in (2, 3):
+        raise ValueError(
+            "The 'image_shape' parameter must be (h, w), (h, w, c) or (c, h, w) in "
+            f"positive integers. Got image_shape={shape!r} instead."
+        )
     if X.shape[1] != math.prod(shape):
         raise ValueError(
             f"X has rows of {X.shape[1]} features, but image_shape={shape} needs "
@@ -102,7 +111,7 @@ def _rows_to_images(X, image_shape):
 
 def _check_rank(estimator, X):
     """Refuse images where rows were fitted, and the other way round."""
-    shape = np.shape(X)
+    shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
     fitted = estimator._passed_shape
     if len(shape) > 2 or len(fitted) > 1:
         if shape[1:] != fitted:

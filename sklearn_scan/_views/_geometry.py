@@ -61,7 +61,7 @@ class ResizedCrop:
         stretch = uniform(images, -log_ratio, log_ratio).exp().sqrt()
         width = (area.sqrt() * stretch).clamp(max=1)
         height = (area.sqrt() / stretch).clamp(max=1)
-        matrix = _identity(images)
+        matrix = identity_maps(images)
         matrix[:, 0, 0] = width
         matrix[:, 1, 1] = height
         matrix[:, 0, 2] = uniform(images, -1, 1) * (1 - width)
@@ -77,7 +77,7 @@ class Flip:
 
     def __call__(self, images):
         """Draw matrices (b, 3, 3)."""
-        matrix = _identity(images)
+        matrix = identity_maps(images)
         matrix[:, 0, 0] -= 2.0 * chance(images, self.p)
         return matrix
 
@@ -116,7 +116,7 @@ class Affine:
         # Coordinates are relative to the sides, so an angle on a page that is not
         # square needs the aspect ratio on both sides of the rotation.
         aspect = images.shape[-1] / images.shape[-2]
-        matrix = _identity(images)
+        matrix = identity_maps(images)
         matrix[:, 0, 0] = zoom * stretch * angle.cos()
         matrix[:, 0, 1] = (shear - zoom * angle.sin()) / aspect
         matrix[:, 1, 0] = zoom * angle.sin() * aspect
@@ -150,5 +150,6 @@ def border_median(images):
     return border.median(dim=2).values[:, :, None, None]
 
 
-def _identity(images):
+def identity_maps(images):
+    """Return one 3 x 3 identity per image."""
     return torch.eye(3, device=images.device).repeat(len(images), 1, 1)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from sklearn_scan._views._base import View, per_image, uniform
 from sklearn_scan._views._color import luma
-from sklearn_scan._views._geometry import resample
+from sklearn_scan._views._geometry import identity_maps, resample
 
 
 class RandomOperations(View):
@@ -109,8 +109,8 @@ def equalize(images, level):
 def rotate(images, level):
     """Rotate by -30 to 30 degrees."""
     angle = ((2 * level - 1) * 30).deg2rad()
-    aspect = images.shape[-1] / images.shape[-2]
-    matrix = _identity(images)
+    aspect = _aspect(images)
+    matrix = identity_maps(images)
     matrix[:, 0, 0] = matrix[:, 1, 1] = angle.cos()
     matrix[:, 0, 1] = -angle.sin() / aspect
     matrix[:, 1, 0] = angle.sin() * aspect
@@ -150,13 +150,13 @@ def sharpness(images, level):
 
 
 def shear_x(images, level):
-    """Shear along the rows by -0.1 to 0.1."""
-    return _off_diagonal(images, level, 0, 1, reach=0.1)
+    """Shear along the rows by -0.1 to 0.1 pixels per pixel."""
+    return _off_diagonal(images, level, 0, 1, reach=0.1 / _aspect(images))
 
 
 def shear_y(images, level):
-    """Shear along the columns by -0.1 to 0.1."""
-    return _off_diagonal(images, level, 1, 0, reach=0.1)
+    """Shear along the columns by -0.1 to 0.1 pixels per pixel."""
+    return _off_diagonal(images, level, 1, 0, reach=0.1 * _aspect(images))
 
 
 def translate_x(images, level):
@@ -208,11 +208,11 @@ def _blend(other, images, level):
     return torch.lerp(other, images, per_image(0.05 + 0.9 * level))
 
 
+def _aspect(images):
+    return images.shape[-1] / images.shape[-2]
+
+
 def _off_diagonal(images, level, row, column, *, reach):
-    matrix = _identity(images)
+    matrix = identity_maps(images)
     matrix[:, row, column] = (2 * level - 1) * reach
     return resample(images, matrix)
-
-
-def _identity(images):
-    return torch.eye(3, device=images.device).repeat(len(images), 1, 1)

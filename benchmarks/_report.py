@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What every benchmark says about itself: header, hardware, tables, targets met."""
+
+import json
+import os
+import platform
+import subprocess
+from datetime import datetime
+from pathlib import Path
+
+import torch
+from tabulate import tabulate
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def describe_run(device="auto"):
+    """Return what is needed to judge the numbers of a run, as a dict."""
+    return {
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": _device(device),
+    }
+
+
+def print_header(title, facts):
+    """Print a Markdown heading and the facts of `describe_run`."""
+    print(f"# {title}\n")
+    for name, fact in facts.items():
+        print(f"- {name}: {fact}")
+
+
+class Table:
+    """A Markdown table that is printed row by row, as results come in.
+
+    Parameters
+    ----------
+    columns : dict of str to str
+        For each key of a row the format of its numbers, such as ".4f".
+    """
+
+    def __init__(self, columns):
+        self.columns = columns
+        self.is_begun = False
+
+    def add(self, row):
+        """Print a row; what is missing or None is a dash."""
+        cells = [self._format(row.get(key), spec) for key, spec in self.columns.items()]
+        text = tabulate(
+            [cells],
+            headers=list(self.columns),
+            tablefmt="pipe",
+            disable_numparse=True,
+            colalign=["right"] * len(cells),
+        )
+        lines = text.splitlines()
+        print("\n".join(lines[2:] if self.is_begun else lines), flush=True)
+        self.is_begun = True
+
+    @staticmethod
+    def _format(value, spec):
+        if value is None:
+            return "-"
+        return value if isinstance(value, str) else format(value, spec)
+
+
+def print_target(text, is_met):
+    """Print a target and whether it was met, and return the same as a dict."""
+    print(f"{'met   ' if is_met else 'MISSED'}  {text}", flush=True)
+    return {"target": text, "met": bool(is_met)}
+
+
+def write_json(path, report):
+    """Write a report; called after every fit, so that a killed run loses nothing."""
+    partial = Path(f"{path}.partial")
+    partial.write_text(json.dumps(report, indent=1) + "\n")
+    partial.replace(path)
+
+
+def _commit():
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    if commit is None:
+        return "unknown"
+    return f"{commit} (dirty)" if _git("status", "--porcelain") else commit
+
+
+def _git(*arguments):
+    """Return what git says, or None where there is no git or no repository."""
+    try:
+        answer = subprocess.run(
+            ["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()
+
+
+def _cpu_model():
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _device(device):
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if torch.device(device).type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return str(device)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Options and data that all tests share."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits, make_blobs
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--device", default="cpu", help='where tensors live: "cpu" or "cuda"'
+    )
+    parser.addoption("--slow", action="store_true", help="run the slow tests as well")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--slow"):
+        return
+    skip = pytest.mark.skip(reason="slow; run with --slow")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def device(request):
+    """Return the device under test; ask for another with `pytest --device cuda`."""
+    name = request.config.getoption("--device")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        pytest.exit(f"--device {name} was asked for, and torch has no CUDA device")
+    return name
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """Return 600 images (n, 8, 8) and their classes."""
+    bunch = load_digits()
+    return bunch.images[:600], bunch.target[:600]
+
+
+@pytest.fixture(scope="session")
+def blobs():
+    """Return 150 rows of three clusters, and their classes."""
+    X, y = make_blobs(n_samples=150, centers=3, cluster_std=0.6, random_state=0)
+    return X.astype(np.float32), y

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: BSD-3-Clause
+import numpy as np
+import pytest
+from sklearn.metrics import pairwise_distances
+from sklearn.neighbors import NearestNeighbors
+
+from sklearn_scan import neighbors as neighbors_module
+from sklearn_scan.neighbors import _search_faiss, _search_torch, mine_neighbors
+
+METRICS = ["cosine", "euclidean"]
+
+
+def rows(n=120, d=8, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
+
+
+def assert_nearest(found, X, metric):
+    """The K nearest others in order, where ties may come in any order."""
+    distance = pairwise_distances(np.asarray(X, dtype=np.float64), metric=metric)
+    np.fill_diagonal(distance, np.inf)
+    expected = np.sort(distance, axis=1)[:, : found.shape[1]]
+    got = np.take_along_axis(distance, found, axis=1)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    assert all(len(set(row)) == len(row) for row in found.tolist())
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("K", [1, 10, 119])
+def test_neighbors_are_those_of_a_brute_force_search(K, metric, device):
+    X = rows()
+    brute = NearestNeighbors(n_neighbors=K, metric=metric, algorithm="brute").fit(X)
+    found = mine_neighbors(X, K, metric=metric, device=device)
+    assert found.shape == (120, K)
+    assert found.dtype == np.int64
+    assert np.array_equal(found, brute.kneighbors(return_distance=False))
+
+
+def test_a_shifted_embedding_is_searched_as_exactly(device):
+    """Far from the origin ||x||² - 2xy cancels, unless rows are centred."""
+    X = rows() + np.float32(100)
+    found = mine_neighbors(X, 5, metric="euclidean", device=device)
+    assert_nearest(found, X, "euclidean")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_no_row_is_its_own_neighbour_among_duplicates(metric, device):
+    X = np.repeat(rows(10), 8, axis=0)
+    found = mine_neighbors(X, 7, metric=metric, device=device)
+    assert (found != np.arange(80)[:, None]).all()
+    assert_nearest(found, X, metric)
+    assert (found // 8 == np.arange(80)[:, None] // 8).all()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_identical_rows_have_other_rows_as_neighbours(value, metric, device):
+    found = mine_neighbors(np.full((30, 4), value), 6, metric=metric, device=device)
+    assert found.shape == (30, 6)
+    assert (found != np.arange(30)[:, None]).all()
+    assert all(len(set(row)) == 6 for row in found.tolist())
+    assert found.min() >= 0
+
+
+def test_a_row_of_zeros_has_the_cosine_zero_with_everything(device):
+    """So it is farther than whatever has a positive cosine."""
+    X = [[1, 0], [0.4, np.sqrt(1 - 0.4**2)], [0, 0], [-1, 0]]
+    found = mine_neighbors(X, 3, device=device)
+    assert found[0].tolist() == [1, 2, 3]
+
+
+def test_zero_rows_agree_with_brute_force(device):
+    X = rows(40)
+    X[::5] = 0
+    assert_nearest(mine_neighbors(X, 12, device=device), X, "cosine")
+
+
+def test_the_cosine_ignores_the_length_of_rows(device):
+    X = rows()
+    stretched = X * np.geomspace(1e-3, 1e3, len(X), dtype=np.float32)[:, None]
+    expected = mine_neighbors(X, 5, device=device)
+    assert np.array_equal(mine_neighbors(stretched, 5, device=device), expected)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+@pytest.mark.parametrize("metric", METRICS)
+def test_rows_of_extreme_length_are_searched(scale, metric, device):
+    """Their squares are beyond float32."""
+    X = rows(40)
+    expected = mine_neighbors(X, 5, metric=metric, device=device)
+    got = mine_neighbors(X * np.float32(scale), 5, metric=metric, device=device)
+    assert np.array_equal(got, expected)
+
+
+@pytest.mark.parametrize("K", [-1, 0, 5, 6])
+def test_K_out_of_range_is_refused(K):
+    message = rf"K={K} neighbours .* 5 samples; K must be between 1 and 4"
+    with pytest.raises(ValueError, match=message):
+        mine_neighbors(rows(5), K)
+
+
+def test_one_row_has_no_neighbour():
+    with pytest.raises(ValueError, match="minimum of 2 is required"):
+        mine_neighbors([[1.0, 2.0]], 1)
+
+
+def test_an_unknown_metric_is_refused():
+    with pytest.raises(ValueError, match=r"must be .* Got 'manhattan'"):
+        mine_neighbors(rows(5), 1, metric="manhattan")
+
+
+def test_nan_is_refused():
+    X = rows(5)
+    X[0, 0] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        mine_neighbors(X, 1)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        pytest.param(np.float64, id="float64"),
+        pytest.param(np.ndarray.tolist, id="list"),
+        pytest.param(np.asfortranarray, id="fortran"),
+    ],
+)
+def test_what_holds_the_numbers_does_not_matter(convert, device):
+    X = rows()
+    expected = mine_neighbors(X, 4, device=device)
+    assert np.array_equal(mine_neighbors(convert(X), 4, device=device), expected)
+
+
+def test_the_embedding_is_left_as_it_was(device):
+    X = rows()
+    X.flags.writeable = False
+    mine_neighbors(X, 4, device=device)
+    assert np.array_equal(X, rows())
+
+
+@pytest.mark.parametrize("block", [7, 4096])
+def test_torch_finds_what_faiss_finds(monkeypatch, device, block):
+    monkeypatch.setattr(neighbors_module, "_BLOCK", block)
+    X = rows()
+    for metric in ("euclidean", "cosine"):
+        found = _search_torch(X, 9, metric, device)
+        assert np.array_equal(found, _search_faiss(X, 9, metric))
