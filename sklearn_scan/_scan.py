@@ -107,8 +107,8 @@ class SCANClustering(
         Any other pretext has an encoder of its own.
     views : str or callable, default="auto"
         The random views of steps 2 and 3; see :class:`~sklearn_scan.pretext.SimCLR`.
-        In step 3, "auto" adds the strong operations of the paper for pictures that fill
-        their frame.
+        In step 3, "auto" is the strong set of the paper for pictures that fill their
+        frame.
     clustering_epochs : int or "auto", default="auto"
         Passes over the frozen embedding in step 2; "auto" is 30, or 300 steps.
     fine_tuning_epochs : int or "auto", default="auto"
