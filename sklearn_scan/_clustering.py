@@ -142,7 +142,7 @@ def search_heads(embedding, neighbors, n_clusters, n_heads, loss, schedule, trai
     pairs = NeighborPairs(source, neighbors)
     trainer.train("clustering", network, loss, pairs, schedule)
     losses = Judge(source, neighbors, loss.entropy_weight).losses(network)
-    network.heads = heads.select(int(losses.argmin()))
+    network.heads = heads.select(int(losses.nan_to_num(nan=torch.inf).argmin()))
     return network
 
 
@@ -191,11 +191,13 @@ class Judge:
         log_p = self._log_probabilities(network)  # (n_samples, n_heads, n_clusters)
         log_q = log_p if self.views is None else self._log_probabilities(network)
         agreement = torch.zeros(log_p.shape[1])
+        marginal = torch.zeros(log_p.shape[1:])
         for rows in torch.arange(len(log_p)).split(_BLOCK):
+            marginal += log_p[rows].exp().sum(dim=0)
             for column in self.neighbors.T:
                 pairs = log_p[rows] + log_q[column[rows]]
                 agreement += pairs.logsumexp(dim=-1).sum(dim=0)
-        entropy = marginal_entropy(log_p.exp().mean(dim=0))
+        entropy = marginal_entropy(marginal / len(log_p))
         return -agreement / self.neighbors.numel() - self.entropy_weight * entropy
 
     def loss(self, network):
@@ -205,6 +207,6 @@ class Judge:
     def _log_probabilities(self, network):
         def look(batch):
             seen = batch if self.views is None else self.views(batch)
-            return network.logits(seen).transpose(0, 1)
+            return network.logits(seen).transpose(0, 1).log_softmax(dim=-1)
 
-        return infer(look, self.source).log_softmax(dim=-1)
+        return infer(look, self.source)

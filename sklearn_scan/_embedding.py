@@ -5,6 +5,8 @@ What is slow is a module-level function of arrays and primitives that returns ar
 primitives, because joblib can neither hash tensors nor, reliably, modules.
 """
 
+import inspect
+import pickle
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from sklearn.base import clone
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_scan._sources import check_samples
+from sklearn_scan._version import __version__
 from sklearn_scan.pretext._base import BasePretext
 from sklearn_scan.pretext._simclr import SimCLR
 
@@ -27,7 +30,7 @@ def resolve_pretext(pretext, *, encoder, is_image, seed):
     """
     if pretext == "auto":
         trains = is_image or encoder != "auto"
-        pretext = SimCLR(encoder=encoder) if trains else FunctionTransformer()
+        pretext = SimCLR(encoder=encoder) if trains else FunctionTransformer(feature_names_out="one-to-one")
     else:
         pretext = clone(pretext)
     unset = {
@@ -60,15 +63,47 @@ def learn_embedding(X, pretext, memory, trainer):
     """
     if not isinstance(pretext, BasePretext):
         return memory.cache(fit_transformer)(as_rows(X), pretext)
-    # Device and verbosity change nothing in what is learned.
-    key = clone(pretext).set_params(device="auto", verbose=0)
+    # The device and the verbosity change nothing in what is learned; the precision is
+    # that of this fit, and code is not what joblib sees of a factory.
+    key = clone(pretext).set_params(
+        device="auto", verbose=0, precision=trainer.runtime.precision
+    )
+    origin = (__version__, *map(_source_of, (pretext.encoder, pretext.views)))
     train = memory.cache(train_pretext, ignore=["trainer"])
     with _one_at_a_time(memory, X, key):
-        state, embedding = train(X, key, trainer)
+        try:
+            state, embedding = train(X, key, origin, trainer)
+        except _Unfinished as unfinished:
+            state, embedding = unfinished.args
     check_samples(pretext, X, reset=True)
     pretext._set_state(state, X, trainer.runtime)
+    if "pretext" not in trainer.progress.history:
+        trainer.progress.say("pretext taken from the cache")
     trainer.progress.history["pretext"] = state["history"]
     return pretext, embedding
+
+
+class _Unfinished(Exception):
+    """Carries the result of a pretext that a callback stopped past the cache.
+
+    What raises is not stored; the next fit would take it for the finished one.
+    """
+
+
+def train_pretext(X, pretext, origin, trainer):
+    """Train one of our pretext tasks; return its state and the embedding."""
+    pretext = clone(pretext)
+    check_samples(pretext, X, reset=True)
+    pretext._fit_samples(X, trainer)
+    result = pretext._get_state(), pretext._embed(X, trainer.runtime)
+    if not np.isfinite(result[1]).all():
+        raise ValueError(
+            f"The training of the pretext {pretext!r} diverged: its embedding is not "
+            f"finite. Lower its learning rate (lr={pretext.lr})."
+        )
+    if trainer.progress.was_stopped:
+        raise _Unfinished(*result)
+    return result
 
 
 def _one_at_a_time(memory, X, pretext):
@@ -77,19 +112,31 @@ def _one_at_a_time(memory, X, pretext):
     A parallel search starts several candidates of one fold at once; without the lock
     each of them would train the pretext.
     """
-    if memory.location is None:
+    location = getattr(memory, "location", None)
+    if location is None:
         return nullcontext()
-    name = f"sklearn_scan-{joblib.hash((X, pretext))}.lock"
-    Path(memory.location).mkdir(parents=True, exist_ok=True)
-    return FileLock(Path(memory.location) / name)
+    try:
+        name = f"sklearn_scan-{joblib.hash((X, pretext))}.lock"
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"memory= needs a pretext that can be pickled, and {pretext!r} cannot. "
+            "Define its factories at the top level of a module, or leave memory out."
+        ) from error
+    Path(location).mkdir(parents=True, exist_ok=True)
+    return FileLock(Path(location) / name)
 
 
-def train_pretext(X, pretext, trainer):
-    """Train one of our pretext tasks; return its state and the embedding."""
-    pretext = clone(pretext)
-    check_samples(pretext, X, reset=True)
-    pretext._fit_samples(X, trainer)
-    return pretext._get_state(), pretext._embed(X, trainer.runtime)
+def _source_of(factory):
+    """Return the code of a class or function; None for names, and where there is none.
+
+    With it in the key, an edited factory is not taken for the old one.
+    """
+    if isinstance(factory, str):
+        return None
+    try:
+        return inspect.getsource(factory)
+    except (OSError, TypeError):
+        return None
 
 
 def fit_transformer(rows, pretext):

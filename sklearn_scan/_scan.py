@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """SCANClustering: the estimator whose `fit` is the algorithm of the paper."""
 
+import os
 import warnings
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -226,7 +227,7 @@ class SCANClustering(
         ],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
         "image_shape": [tuple, list, None],
-        "memory": [str, HasMethods(["cache"]), None],
+        "memory": [str, os.PathLike, HasMethods(["cache"]), None],
         "device": [str, torch.device],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "random_state": ["random_state"],
@@ -292,6 +293,8 @@ class SCANClustering(
             The fitted clusterer.
         """
         self._validate_params()
+        # Should this fit fail, nothing of an earlier one is to be predicted with.
+        self.__dict__.pop("net_", None)
         X = check_samples(self, X, image_shape=self._asked_image_shape(), reset=True)
         self._check_sizes(len(X))
         run = self._begin(X)
@@ -338,7 +341,7 @@ class SCANClustering(
         probabilities : ndarray of shape (n_samples, n_clusters), dtype float32
             Rows sum to one.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "net_")
         X = self._check_again(X)
         runtime = self._runtime()
         embedding = None if self._is_end_to_end() else self._embed(X, runtime)
@@ -358,7 +361,7 @@ class SCANClustering(
         embedding : ndarray of shape (n_samples, n_features_out), dtype float32
             What neighbours are mined in.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "net_")
         return self._embed(self._check_again(X), self._runtime())
 
     def score(self, X, y=None):
@@ -382,7 +385,7 @@ class SCANClustering(
         score : float
             In nats.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "net_")
         X = self._check_again(X)
         if len(X) < 2:
             raise ValueError(
@@ -423,7 +426,7 @@ class SCANClustering(
             pretext=pretext,
             trainer=Trainer(runtime, progress),
             seeds=seeds,
-            memory=check_memory(self.memory),
+            memory=_open_memory(self.memory),
             context=context,
         )
 
@@ -433,7 +436,7 @@ class SCANClustering(
         mine = run.memory.cache(mine_neighbors, ignore=["device"])
         return mine(
             self.embedding_,
-            min(self.K, half_a_cluster, n_samples - 1),
+            min(int(self.K), int(half_a_cluster), n_samples - 1),
             metric=self._metric(),
             device=run.runtime.device,
         )
@@ -444,8 +447,8 @@ class SCANClustering(
             network = search_heads(
                 self.embedding_,
                 self.neighbors_,
-                self.n_clusters,
-                self.n_heads,
+                int(self.n_clusters),
+                int(self.n_heads),
                 loss,
                 self._schedule(self.clustering_epochs, lr=1e-2, auto=(30, 300)),
                 run.trainer,
@@ -549,9 +552,7 @@ class SCANClustering(
         return "cosine" if self._is_end_to_end() else "euclidean"
 
     def _check_again(self, X):
-        return check_samples(
-            self, X, image_shape=self._asked_image_shape(), reset=False
-        )
+        return check_samples(self, X, reset=False)
 
     def _runtime(self):
         return Runtime.resolve(self.device, self.precision)
@@ -616,10 +617,14 @@ class _Run:
         if candidate is None:
             return network
         loss = self.note_loss(step, candidate)
-        if loss > self.loss:
+        if not loss <= self.loss:  # nan, where training diverged, is not better
             return network
         self.loss = loss
         return candidate
+
+
+def _open_memory(memory):
+    return check_memory(str(memory) if isinstance(memory, os.PathLike) else memory)
 
 
 def _find_prototypes(labels, confidence, embedding, n_clusters):

@@ -12,8 +12,8 @@ from sklearn.utils import check_array
 
 __all__ = ["mine_neighbors"]
 
-# Rows of the distance matrix that torch holds at a time.
-_BLOCK = 4096
+# Entries of the distance matrix that torch holds at a time (one gigabyte).
+_BLOCK = 2**28
 
 
 def mine_neighbors(embedding, K=20, *, metric="cosine", device="cpu"):
@@ -115,7 +115,7 @@ def _search_torch(rows, n_candidates, metric, device):
         offset, targets = torch.zeros(len(rows), device=device), (rows - rows.mean(0)).T
     found = [
         torch.addmm(offset, block, targets).topk(n_candidates).indices
-        for block in rows.split(_BLOCK)
+        for block in rows.split(max(1, _BLOCK // len(rows)))
     ]
     return torch.cat(found).cpu().numpy()
 

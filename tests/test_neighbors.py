@@ -136,7 +136,7 @@ def test_the_embedding_is_left_as_it_was(device):
     assert np.array_equal(X, rows())
 
 
-@pytest.mark.parametrize("block", [7, 4096])
+@pytest.mark.parametrize("block", [700, 2**28])
 def test_torch_finds_what_faiss_finds(monkeypatch, device, block):
     monkeypatch.setattr(neighbors_module, "_BLOCK", block)
     X = rows()

@@ -541,7 +541,8 @@ def test_strong_operations_on_full_frames_spare_the_colour_that_tells(device):
     hue = patches_of_one_colour(side=12)
     texture = np.random.default_rng(0).uniform(0.9, 1, hue.shape)
     policy = choose_policy(source_of(hue * texture, device), strong=True)
-    assert policy == ("shapes", "cutout")
+    assert policy[-2:] == ("shapes", "cutout")
+    assert "crop" not in policy
 
 
 def test_colour_is_free_where_the_set_is_gray(device):

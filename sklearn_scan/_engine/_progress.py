@@ -25,6 +25,8 @@ class FitProgress:
     ----------
     history : dict of list of dict
         Per stage, one record per epoch.
+    was_stopped : bool
+        Whether a callback ended a stage before its time.
     """
 
     def __init__(self, estimator, context, verbose):
@@ -32,6 +34,7 @@ class FitProgress:
         self.context = context
         self.verbose = verbose
         self.history = {}
+        self.was_stopped = False
 
     @contextmanager
     def stage(self, name, n_epochs):
@@ -39,7 +42,11 @@ class FitProgress:
         task = self.context.subcontext(name, max_subtasks=n_epochs)
         task.call_on_fit_task_begin(estimator=self.estimator)
         records = self.history.setdefault(name, [])
-        yield StageReporter(self.estimator, task, name, n_epochs, records, self.verbose)
+        reporter = StageReporter(
+            self.estimator, task, name, n_epochs, records, self.verbose
+        )
+        yield reporter
+        self.was_stopped |= reporter.was_stopped
         task.call_on_fit_task_end(estimator=self.estimator)
 
     def say(self, text):
@@ -64,6 +71,7 @@ class StageReporter(Callback):
         self.n_epochs = n_epochs
         self.records = records
         self.verbose = verbose
+        self.was_stopped = False
 
     def on_train_begin(self, net, **kwargs):
         """Start the clock."""
@@ -89,6 +97,7 @@ class StageReporter(Callback):
             # `metadata` is how the callback API hands over more than X and y.
             metadata={"stage": self.name, **record},
         ):
+            self.was_stopped = True
             raise StopStage
 
     def _line(self, record):

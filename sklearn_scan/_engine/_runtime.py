@@ -45,13 +45,15 @@ class Runtime:
 
     @contextmanager
     def isolated(self, seed):
-        """Seed torch's generators and enable gradients; put everything back."""
+        """Seed torch, enable gradients, undo the user's defaults; put all back."""
         cuda = self.device.type == "cuda"
         devices = [self.device] if cuda else []
         with (
             torch.random.fork_rng(devices=devices),
             torch.inference_mode(False),
             torch.enable_grad(),
+            torch.device("cpu"),
+            _default_dtype(torch.float32),
         ):
             # Not torch.manual_seed, which would seed the generators of every device.
             torch.default_generator.manual_seed(seed)
@@ -59,6 +61,16 @@ class Runtime:
                 with torch.cuda.device(self.device):
                     torch.cuda.manual_seed(seed)
             yield
+
+
+@contextmanager
+def _default_dtype(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def resolve_seed(random_state):
@@ -76,12 +88,7 @@ def spawn_seeds(seed, names):
 
 def _resolve_device(device):
     if device == "auto":
-        if torch.cuda.is_available():
-            device = "cuda"
-        elif torch.backends.mps.is_available():
-            device = "mps"
-        else:
-            device = "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(device)
         torch.empty(0, device=device)

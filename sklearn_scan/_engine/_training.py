@@ -45,8 +45,8 @@ class Schedule:
     def n_epochs(self, n_samples):
         """Return the number of epochs for `n_samples` samples."""
         if self.epochs != "auto":
-            return self.epochs
-        n_batches = n_even_batches(n_samples, self.batch_size)
+            return int(self.epochs)
+        n_batches = n_even_batches(n_samples, int(self.batch_size))
         return max(self.default_epochs, -(-self.min_steps // n_batches))
 
 
@@ -85,7 +85,7 @@ class Trainer:
             Trained, in evaluation mode, without optimiser and callbacks.
         """
         epochs = schedule.n_epochs(len(data))
-        steps = epochs * n_even_batches(len(data), schedule.batch_size)
+        steps = epochs * n_even_batches(len(data), int(schedule.batch_size))
         one_cycle = LRScheduler(
             policy=torch.optim.lr_scheduler.OneCycleLR,
             step_every="batch",
@@ -103,7 +103,7 @@ class Trainer:
                 optimizer=torch.optim.AdamW,
                 optimizer__weight_decay=schedule.weight_decay,
                 lr=schedule.lr,
-                batch_size=schedule.batch_size,
+                batch_size=int(schedule.batch_size),
                 max_epochs=epochs,
                 device=self.runtime.device,
                 callbacks=[("one_cycle", one_cycle), ("reporter", reporter)],
@@ -127,6 +127,9 @@ def finish(net):
     """Let go of what only training needs: optimiser, callbacks, gradients."""
     net.optimizer_.zero_grad(set_to_none=True)
     net.trim_for_prediction()
+    # The trained instances are `module_` and `criterion_`; kept under these names as
+    # well they would be pickled twice, and from a GPU in a way no other machine reads.
+    net.module, net.criterion = type(net.module), type(net.criterion)
     net.module_.eval()
     return net
 
@@ -138,7 +141,7 @@ def settle_statistics(encoder, source, batch_size):
     alike than samples; inference on samples would be off by the difference. (On digits
     it costs up to one percent of accuracy, and confidence.)
     """
-    update_bn(Batches(Samples(source), batch_size), encoder)
+    update_bn(Batches(Samples(source), int(batch_size)), encoder)
     encoder.eval()
 
 
@@ -163,6 +166,6 @@ def infer(function, source, *, batch_size=_INFERENCE_BATCH):
     with torch.no_grad():
         parts = [
             function(source.read(indices)).cpu()
-            for indices in torch.arange(len(source)).split(batch_size)
+            for indices in torch.arange(len(source), device="cpu").split(batch_size)
         ]
     return torch.cat(parts)

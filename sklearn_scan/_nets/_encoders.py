@@ -5,6 +5,9 @@ Where torchvision has the network, it is torchvision's; it is imported only when
 for, because that import costs more than a second.
 """
 
+import copy
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -125,13 +128,9 @@ def resnet(name, shape, *, cifar_stem):
 
 # Every encoder with a name. A factory is given the shape of a decoded sample.
 ENCODERS = {"convnet": convnet, "mlp": mlp}
-for _depth in (18, 34, 50):
-    for _suffix, _cifar_stem in (("", False), ("_cifar", True)):
-
-        def _factory(shape, _name=f"resnet{_depth}", _stem=_cifar_stem):
-            return resnet(_name, shape, cifar_stem=_stem)
-
-        ENCODERS[f"resnet{_depth}{_suffix}"] = _factory
+for _name in ("resnet18", "resnet34", "resnet50"):
+    ENCODERS[_name] = partial(resnet, _name, cifar_stem=False)
+    ENCODERS[f"{_name}_cifar"] = partial(resnet, _name, cifar_stem=True)
 
 
 def build_encoder(encoder, format):
@@ -162,7 +161,13 @@ def build_encoder(encoder, format):
                 'images, or use encoder="mlp".'
             )
         encoder = ENCODERS[encoder]
-    network = encoder(shape)
+    if isinstance(encoder, nn.Module):
+        raise TypeError(
+            f"encoder is the module {type(encoder).__name__}; needed is a class or a "
+            "function that makes one, so that every fit starts afresh."
+        )
+    # A copy, should the factory give the same module every time.
+    network = copy.deepcopy(encoder(shape))
     if not isinstance(network, nn.Module):
         raise TypeError(
             f"The encoder factory returned {type(network).__name__}, not a "

@@ -31,7 +31,7 @@ class ArraySource(Dataset):
         if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
             if array.nbytes < free // 2:
-                self._resident = torch.from_numpy(np.array(array)).to(self.device)
+                self._resident = torch.tensor(array, device=self.device)
 
     def __len__(self):
         return len(self.array)
@@ -44,5 +44,7 @@ class ArraySource(Dataset):
             # Fancy indexing copies, so that the tensor owns writable memory even when
             # the array is a read-only memmap.
             gathered = np.asarray(self.array[indices.numpy()])
+            if gathered.dtype == np.float64:  # unknown to some devices, wasted on all
+                gathered = gathered.astype(np.float32)
             raw = torch.from_numpy(gathered).to(self.device)
         return self.format.decode(raw)

@@ -46,21 +46,15 @@ class ImageFormat:
         """Learn the format of the images `X`, an array of 3 or 4 dimensions."""
         sample_shape = tuple(int(side) for side in X.shape[1:])
         channel_axis = find_channel_axis(sample_shape)
-        step = max(1, len(X) // _N_SAMPLES_FOR_STATISTICS)
         low, high = _find_range(X)
-        some = np.asarray(X[::step], dtype=np.float64)
-        some = (some - low) / (high - low)
-        if channel_axis is None:
-            some = some[..., None]
-        elif channel_axis == 0:
-            some = np.moveaxis(some, 1, -1)
+        mean, std = _channel_statistics(X, channel_axis)
         return cls(
             sample_shape=sample_shape,
             channel_axis=channel_axis,
             low=low,
             high=high,
-            mean=tuple(some.mean(axis=(0, 1, 2)).tolist()),
-            std=tuple(some.std(axis=(0, 1, 2)).tolist()),
+            mean=tuple(((mean - low) / (high - low)).tolist()),
+            std=tuple((std / (high - low)).tolist()),
         )
 
     @property
@@ -181,6 +175,26 @@ def find_channel_axis(sample_shape):
         f"Cannot read samples of shape {sample_shape} as images: needed is (h, w), "
         "(h, w, c) or (c, h, w) with 1 to 4 channels."
     )
+
+
+def _channel_statistics(X, channel_axis):
+    """Return mean and standard deviation per channel, from some of the images.
+
+    Image by image, so that memory is bounded by one image in double precision.
+    """
+    step = -(-len(X) // _N_SAMPLES_FOR_STATISTICS)
+    means, squares = [], []
+    for image in X[::step]:
+        image = np.asarray(image, dtype=np.float64)
+        image = image[..., None] if channel_axis is None else image
+        image = np.moveaxis(image, 0, -1) if channel_axis == 0 else image
+        means.append(image.mean(axis=(0, 1)))
+        squares.append((image**2).mean(axis=(0, 1)))
+    mean = np.mean(means, axis=0)
+    variance = np.mean(squares, axis=0) - mean**2
+    # What is left of a constant channel is rounding.
+    variance[variance < 1e-12 * np.mean(squares, axis=0)] = 0
+    return mean, np.sqrt(variance)
 
 
 def _find_range(X):

@@ -29,7 +29,8 @@ def check_samples(estimator, X, *, image_shape=None, reset):
     X : array-like, memmap or torch.Tensor
         What the user passed.
     image_shape : tuple of int or None
-        The shape of one image, where `X` holds images as rows.
+        The shape of one image, where `X` holds images as rows. Without `reset`, what it
+        was in `fit` holds.
     reset : bool
         True in `fit`; False where `X` must look like the training data.
 
@@ -45,11 +46,14 @@ def check_samples(estimator, X, *, image_shape=None, reset):
         Says what was given, what is needed and what to do.
     """
     if isinstance(X, torch.Tensor):
-        X = X.detach().cpu()
+        X = X.detach().cpu().resolve_neg()
         X = (X.float() if X.dtype in (torch.bfloat16, torch.float16) else X).numpy()
     _refuse_text(X)
+    X = _stack_images(X)
     if not reset:
         _check_rank(estimator, X)
+        rows_are_images = len(estimator._passed_shape) == 1
+        image_shape = estimator.image_shape_ if rows_are_images else None
     X = validate_data(
         estimator,
         X,
@@ -91,6 +95,21 @@ def _refuse_text(X):
             f"{_ACCEPTED} Read image files into an array first, for instance with "
             "numpy.asarray(PIL.Image.open(path))."
         )
+
+
+def _stack_images(X):
+    """Stack a sequence of pictures, such as those of Pillow, into one array."""
+    is_sequence = isinstance(X, (list, tuple)) and len(X) > 0
+    if not is_sequence or not hasattr(X[0], "__array_interface__"):
+        return X
+    shapes = {np.shape(image) for image in X}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"X holds samples of {len(shapes)} shapes, among them "
+            f"{' and '.join(map(str, sorted(shapes)[:2]))}. Needed is one shape: "
+            "resize and convert the images to the same size and channels."
+        )
+    return np.stack([np.asarray(image) for image in X])
 
 
 def _rows_to_images(X, image_shape):

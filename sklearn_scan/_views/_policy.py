@@ -65,8 +65,19 @@ def build_views(views, source, *, strong=False):
         From a batch to a batch of the same shape.
     """
     shape = source.format.tensor_shape
+    if isinstance(views, nn.Module):
+        raise TypeError(
+            f"views is the module {type(views).__name__}; needed is a class or a "
+            "function that makes one, given the shape of a sample."
+        )
     if callable(views):
-        return Views(views(shape))
+        made = views(shape)
+        if not isinstance(made, nn.Module):
+            raise TypeError(
+                f"The views factory returned {type(made).__name__}, not a "
+                "torch.nn.Module."
+            )
+        return Views(made)
     is_image = len(shape) == 3
     if views == "auto":
         views = choose_policy(source, strong=strong) if is_image else "vector"
@@ -98,11 +109,14 @@ def choose_policy(source, *, strong=False):
         Names of single views, in the order in which they are applied.
     """
     step = max(1, len(source) // _N_COMPARED)
-    images = source.read(torch.arange(0, len(source), step)[:_N_COMPARED])
+    indices = torch.arange(0, len(source), step)[:_N_COMPARED]
+    # Batch by batch: thousands of large images need not fit into memory as floats.
+    batches = [_summarize(source.read(part)) for part in indices.split(64)]
+    images, unrest = map(torch.cat, zip(*batches, strict=True))
     flip = ["flip"] if is_harmless(images, lambda x: x.flip(-1)) else []
     has_color = images.shape[1] == 3
     color_is_free = has_color and is_harmless(images, lambda x: luma(x).expand_as(x))
-    if has_flat_border(images):
+    if unrest.median() <= _FLAT_BORDER:
         return ("affine", *flip, "color" if color_is_free else "light")
     if strong:
         return (*flip, "operations" if color_is_free else "shapes", "cutout")
@@ -115,7 +129,7 @@ def is_harmless(images, change):
     Parameters
     ----------
     images : Tensor of shape (n, c, h, w)
-        At least two images; the first 1,000 are probed against all.
+        At least two small images; the first 1,000 are probed against all.
     change : callable
         From images to images of the same shape.
 
@@ -124,12 +138,9 @@ def is_harmless(images, change):
     harmless : bool
         False where the median ratio of the two distances exceeds 1.1.
     """
-    small = F.adaptive_avg_pool2d(
-        images, [min(_PROBE_SIDE, side) for side in images.shape[-2:]]
-    )
-    probes = small[:_N_PROBES]
-    changed = _distance_to_others(change(probes), small)
-    unchanged = _distance_to_others(probes, small)
+    probes = images[:_N_PROBES]
+    changed = _distance_to_others(change(probes), images)
+    unchanged = _distance_to_others(probes, images)
     # Exact duplicates have distance zero and say nothing.
     told = unchanged > 0
     if not told.any():
@@ -137,15 +148,20 @@ def is_harmless(images, change):
     return bool((changed[told] / unchanged[told]).median() <= _HARMLESS)
 
 
-def has_flat_border(images):
-    """Say whether the border of a typical image is plain background."""
+def border_unrest(images):
+    """Compute how much each border varies, relative to its image, of shape (n,)."""
     border = torch.cat(
         [images[:, :, (0, -1)].flatten(2), images[..., (0, -1)].flatten(2)], dim=2
     )
     unrest = (border - border_median(images).squeeze(3)).abs().mean(dim=(1, 2))
     contrast = images - images.mean(dim=(2, 3), keepdim=True)
-    contrast = contrast.abs().mean(dim=(1, 2, 3)).clamp_min(1e-6)
-    return bool((unrest / contrast).median() <= _FLAT_BORDER)
+    return unrest / contrast.abs().mean(dim=(1, 2, 3)).clamp_min(1e-6)
+
+
+def _summarize(images):
+    """Return what the choice needs of a batch: small copies, and their borders."""
+    sides = [min(_PROBE_SIDE, side) for side in images.shape[-2:]]
+    return F.adaptive_avg_pool2d(images, sides), border_unrest(images)
 
 
 def _distance_to_others(queries, images):
