@@ -182,7 +182,7 @@ class Judge:
 
     def __init__(self, source, neighbors, entropy_weight, views=None):
         self.source = source
-        self.neighbors = torch.tensor(neighbors)
+        self.neighbors = torch.tensor(neighbors, device="cpu")
         self.entropy_weight = entropy_weight
         self.views = views
 

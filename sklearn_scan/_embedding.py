@@ -30,7 +30,11 @@ def resolve_pretext(pretext, *, encoder, is_image, seed):
     """
     if pretext == "auto":
         trains = is_image or encoder != "auto"
-        pretext = SimCLR(encoder=encoder) if trains else FunctionTransformer(feature_names_out="one-to-one")
+        pretext = (
+            SimCLR(encoder=encoder)
+            if trains
+            else FunctionTransformer(feature_names_out="one-to-one")
+        )
     else:
         pretext = clone(pretext)
     unset = {

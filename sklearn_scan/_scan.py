@@ -79,7 +79,9 @@ class SCANClustering(
 
     Rows (2-D `X` without `image_shape`) are taken for an embedding, as they come from a
     foundation model or a scaler: nothing is learned but classifiers on them, which
-    takes seconds. Scale features as for `KMeans`.
+    takes seconds. There is no encoder to train then, so `views`, `threshold` and the
+    epochs of fine-tuning and self-labelling change nothing. Scale and centre features
+    as for `KMeans`.
 
     Parameters
     ----------
@@ -102,7 +104,8 @@ class SCANClustering(
         estimator with `fit` and `transform`: a task of :mod:`sklearn_scan.pretext`,
         whose encoder is then trained on in steps 2 and 3, or another one, such as
         ``PCA(50)``, that is given rows and whose output is clustered as it is. Where
-        its `random_state` is None, it is set from `random_state`.
+        its `random_state` is None, it is set from `random_state`; `device`,
+        `precision`, `verbose` and callbacks are those of the clusterer.
     encoder : str, class or callable, default="auto"
         The network of the "auto" pretext; see :class:`~sklearn_scan.pretext.SimCLR`.
         Any other pretext has an encoder of its own.
@@ -111,12 +114,14 @@ class SCANClustering(
         In step 3, "auto" is the strong set of the paper for pictures that fill their
         frame.
     clustering_epochs : int or "auto", default="auto"
-        Passes over the frozen embedding in step 2; "auto" is 30, or 300 steps.
+        Passes over the frozen embedding in step 2. "auto" is 30, or as many as make 300
+        steps where the data are few.
     fine_tuning_epochs : int or "auto", default="auto"
-        Passes over views in step 2; "auto" is 15, or 100 steps; 0 leaves the encoder as
-        the pretext trained it.
+        Passes over views in step 2. "auto" is 15, or as many as make 100 steps; 0
+        leaves the encoder as the pretext trained it.
     self_labeling_epochs : int or "auto", default="auto"
-        Passes of step 3; "auto" is 15, or 100 steps; 0 leaves the step out.
+        Passes of step 3. "auto" is 15, or as many as make 100 steps; 0 leaves the step
+        out.
     batch_size : int, default=512
         Largest number of samples in a step. A batch should hold several samples of
         every cluster.
@@ -129,10 +134,11 @@ class SCANClustering(
         the pretext once per fold. Needs an int as `random_state`: with None every fit
         draws a new seed and nothing is found again.
     device : str or torch.device, default="auto"
-        Where to compute. "auto" takes a GPU where there is one.
+        Where to compute. "auto" takes a CUDA GPU where there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Type in which networks are trained. "auto" is bfloat16 on GPUs with bfloat16
-        arithmetic, float32 elsewhere. Losses and inference are float32.
+        Type in which networks are trained. "auto" is bfloat16 on devices with bfloat16
+        instructions, GPUs and CPUs alike, and float32 elsewhere. Losses, heads and
+        inference are float32.
     random_state : int, RandomState instance or None, default=None
         Determines all random choices. The same int on the same machine gives the same
         labels, to the bit on a CPU. Torch's and numpy's global generators are neither
@@ -157,8 +163,8 @@ class SCANClustering(
     history_ : dict of list of dict
         Under "pretext", "clustering", "fine_tuning" and "self_labeling", one record per
         epoch of the stages that were run; the "confident" share in the last is the
-        coverage of `threshold`. Under "selection", the label-free loss by which each
-        stage's result was kept or not.
+        coverage of `threshold`. Under "selection", the label-free loss of the result of
+        each stage, and whether it was "kept".
     pretext_ : estimator
         The fitted pretext.
     net_ : skorch.NeuralNet
@@ -179,13 +185,22 @@ class SCANClustering(
     -----
     *Choosing without labels.* The reference implementation chooses among heads and
     epochs by the SCAN loss on its test images. Here there is only `X`: the head is
-    chosen by the loss on all training samples as they are (no views) with their mined
-    neighbours, and fine-tuning and self-labelling are each kept only if they do not
-    raise it. Within a stage, the last epoch counts; its learning rate ends at zero.
+    chosen by the loss on all training samples as they are, with their mined
+    neighbours. Fine-tuning and self-labelling are each kept only if they do not raise
+    the loss on fresh random views, the same for all. Within a stage, the last epoch
+    counts; its learning rate ends at zero.
 
     *Self-labelling that goes wrong.* Self-labelling is left out, with a warning, when
     some cluster with members has no confident one, since class balancing would make it
-    vanish. It is undone, with a warning, when it empties a cluster.
+    vanish. It is undone, with a warning, when fewer clusters have members than before.
+
+    *Other differences from the reference.* Neighbours are mined in the features of the
+    encoder, not in those of its projector, and never include the sample itself; they
+    are mined once. Pseudo-labels come from the network in evaluation mode, and the
+    statistics of batch normalisation are taken from the samples as they are when a
+    stage ends. There is no moving average of the weights. AdamW decays all weights,
+    those of batch normalisation among them. Batches split the data evenly, so that
+    none is left out for being short.
 
     References
     ----------
@@ -399,7 +414,8 @@ class SCANClustering(
             embedding, K, metric=self._metric(), device=runtime.device
         )
         judge = Judge(self._open(X, embedding, runtime), neighbors, entropy_weight=1)
-        return -judge.loss(self._network(runtime))
+        with runtime.isolated(0):
+            return -judge.loss(self._network(runtime))
 
     # The steps of the algorithm.
 
@@ -462,7 +478,7 @@ class SCANClustering(
         with run.isolated("fine_tuning"):
             views = build_views(self.views, run.source)
             run.judge = Judge(run.source, self.neighbors_, self.entropy_weight, views)
-            run.loss = run.note_loss("clustering", network)
+            run.judges_better("clustering", network)
             if self.fine_tuning_epochs == 0:
                 return network
             candidate = fine_tune(
@@ -604,23 +620,22 @@ class _Run:
         """Return the context with the seed of a step."""
         return self.runtime.isolated(self.seeds[step])
 
-    def note_loss(self, step, network):
-        """Judge the network of a step and write its loss down."""
+    def judges_better(self, step, network):
+        """Judge the network of a step, against the best so far, and write it down."""
         with self.isolated("judging"):
             loss = self.judge.loss(network)
+        kept = loss <= self.loss  # False for nan, where training diverged
         notes = self.trainer.progress.history.setdefault("selection", [])
-        notes.append({"stage": step, "loss": loss})
-        return loss
+        notes.append({"stage": step, "loss": loss, "kept": kept})
+        if kept:
+            self.loss = loss
+        return kept
 
     def better(self, step, candidate, network):
         """Return the candidate of a step, if there is one and it is no worse."""
         if candidate is None:
             return network
-        loss = self.note_loss(step, candidate)
-        if not loss <= self.loss:  # nan, where training diverged, is not better
-            return network
-        self.loss = loss
-        return candidate
+        return candidate if self.judges_better(step, candidate) else network
 
 
 def _open_memory(memory):

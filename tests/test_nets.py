@@ -124,7 +124,7 @@ def test_measuring_leaves_the_network_untouched_and_in_training_mode():
 
     def factory(shape):
         network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(12))
-        network.register_forward_hook(lambda *args: seen.append(network.training))
+        network.register_forward_hook(lambda net, *_: seen.append(net.training))
         return network
 
     encoder = build_encoder(factory, format_of(3, 4))

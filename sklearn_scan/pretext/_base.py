@@ -55,8 +55,8 @@ _SHARED_PARAMETERS = """encoder : str, class or callable, default="auto"
         is given the shape of a sample and returns a `torch.nn.Module` from a batch to a
         batch.
     epochs : int or "auto", default="auto"
-        Passes through the data. "auto" is 60, or more where the data are so few that
-        these would be less than 400 steps.
+        Passes through the data. "auto" is 60, or as many as make 400 steps where the
+        data are few.
     batch_size : int, default=256
         Largest number of samples in a step.
     lr : float, default=3e-3
@@ -68,10 +68,11 @@ _SHARED_PARAMETERS = """encoder : str, class or callable, default="auto"
         Shape (h, w), (h, w, c) or (c, h, w) of one image where `X` holds images as
         rows.
     device : str or torch.device, default="auto"
-        Where to compute. "auto" takes a GPU where there is one.
+        Where to compute. "auto" takes a CUDA GPU where there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Type in which the networks are trained. "auto" is bfloat16 on GPUs with
-        bfloat16 arithmetic, float32 elsewhere.
+        Type in which networks are trained. "auto" is bfloat16 on devices with bfloat16
+        instructions, GPUs and CPUs alike, and float32 elsewhere. Losses, heads and
+        inference are float32.
     random_state : int, RandomState instance or None, default=None
         Determines all random choices. Pass an int for reproducible results.
     verbose : int, default=0
@@ -237,8 +238,8 @@ class BasePretext(
             module, criterion = self._build(
                 ArraySource(X, self._format, runtime.device)
             )
-        weights = {name: torch.tensor(w) for name, w in state["weights"].items()}
-        module.load_state_dict(weights)
+            weights = {name: torch.tensor(w) for name, w in state["weights"].items()}
+            module.load_state_dict(weights)
         self.net_ = wrap_trained(module, criterion, runtime)
         self.history_ = state["history"]
 
