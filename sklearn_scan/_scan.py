@@ -3,7 +3,6 @@
 
 import os
 import warnings
-from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
@@ -42,16 +41,12 @@ from sklearn_scan._engine import (
     wrap_trained,
 )
 from sklearn_scan._nets import ENCODERS
+from sklearn_scan._run import STEPS, Run, find_prototypes
 from sklearn_scan._self_labeling import ConfidenceLoss, self_label
 from sklearn_scan._sources import ArraySource, check_samples, learn_format
 from sklearn_scan._views import POLICIES, build_views
 from sklearn_scan.neighbors import mine_neighbors
 from sklearn_scan.pretext._base import BasePretext
-
-_STEPS = ("pretext", "clustering", "fine_tuning", "self_labeling", "judging")
-
-# A cluster is shown by the most typical of this many of its most confident members.
-_N_CONFIDENT = 10
 
 
 class SCANClustering(
@@ -162,9 +157,9 @@ class SCANClustering(
         cluster has no member.
     history_ : dict of list of dict
         Under "pretext", "clustering", "fine_tuning" and "self_labeling", one record per
-        epoch of the stages that were run; the "confident" share in the last is the
-        coverage of `threshold`. Under "selection", the label-free loss of the result of
-        each stage, and whether it was "kept".
+        epoch of the stages that were run. Under "selection", what was judged of the
+        result of each stage: the label-free "loss", the "confident" share of samples
+        above `threshold`, and whether the result was "kept".
     pretext_ : estimator
         The fitted pretext.
     net_ : skorch.NeuralNet
@@ -422,7 +417,7 @@ class SCANClustering(
     def _begin(self, X):
         """Gather what the steps share."""
         runtime = self._runtime()
-        seeds = spawn_seeds(resolve_seed(self.random_state), _STEPS)
+        seeds = spawn_seeds(resolve_seed(self.random_state), STEPS)
         pretext = resolve_pretext(
             self.pretext,
             encoder=self.encoder,
@@ -438,21 +433,22 @@ class SCANClustering(
         context.call_on_fit_task_begin(estimator=self, X=X)
         progress = FitProgress(self, context, self.verbose)
         self.history_ = progress.history
-        return _Run(
+        return Run(
             pretext=pretext,
             trainer=Trainer(runtime, progress),
             seeds=seeds,
             memory=_open_memory(self.memory),
             context=context,
+            threshold=self.threshold,
         )
 
     def _mine_neighbors(self, run):
         n_samples = len(self.embedding_)
-        half_a_cluster = max(1, n_samples // (2 * self.n_clusters))
+        half_a_cluster = max(1, n_samples // (2 * int(self.n_clusters)))
         mine = run.memory.cache(mine_neighbors, ignore=["device"])
         return mine(
             self.embedding_,
-            min(int(self.K), int(half_a_cluster), n_samples - 1),
+            min(int(self.K), half_a_cluster, n_samples - 1),
             metric=self._metric(),
             device=run.runtime.device,
         )
@@ -512,7 +508,7 @@ class SCANClustering(
         probabilities = infer(network.probabilities, run.source).numpy()
         self.labels_ = probabilities.argmax(axis=1)
         self.confidence_ = probabilities.max(axis=1)
-        self.prototypes_ = _find_prototypes(
+        self.prototypes_ = find_prototypes(
             self.labels_, self.confidence_, self.embedding_, self.n_clusters
         )
         n_found = len(np.unique(self.labels_))
@@ -599,57 +595,5 @@ class SCANClustering(
         return tags
 
 
-@dataclass
-class _Run:
-    """What the steps of one `fit` share."""
-
-    pretext: object
-    trainer: Trainer
-    seeds: dict
-    memory: object
-    context: object
-    source: ArraySource = None
-    judge: Judge = None
-    loss: float = np.inf
-
-    @property
-    def runtime(self):
-        return self.trainer.runtime
-
-    def isolated(self, step):
-        """Return the context with the seed of a step."""
-        return self.runtime.isolated(self.seeds[step])
-
-    def judges_better(self, step, network):
-        """Judge the network of a step, against the best so far, and write it down."""
-        with self.isolated("judging"):
-            loss = self.judge.loss(network)
-        kept = loss <= self.loss  # False for nan, where training diverged
-        notes = self.trainer.progress.history.setdefault("selection", [])
-        notes.append({"stage": step, "loss": loss, "kept": kept})
-        if kept:
-            self.loss = loss
-        return kept
-
-    def better(self, step, candidate, network):
-        """Return the candidate of a step, if there is one and it is no worse."""
-        if candidate is None:
-            return network
-        return candidate if self.judges_better(step, candidate) else network
-
-
 def _open_memory(memory):
     return check_memory(str(memory) if isinstance(memory, os.PathLike) else memory)
-
-
-def _find_prototypes(labels, confidence, embedding, n_clusters):
-    """Find for each cluster the sample nearest to its confident centre."""
-    prototypes = np.full(n_clusters, -1, dtype=np.int64)
-    for cluster in range(n_clusters):
-        members = np.flatnonzero(labels == cluster)
-        if len(members):
-            order = np.argsort(-confidence[members], kind="stable")
-            typical = members[order[:_N_CONFIDENT]]
-            offsets = embedding[typical] - embedding[typical].mean(axis=0)
-            prototypes[cluster] = typical[(offsets**2).sum(axis=1).argmin()]
-    return prototypes

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the steps of one `fit` share, and the choice between their results."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sklearn_scan._clustering import Judge
+from sklearn_scan._engine import Trainer, infer
+from sklearn_scan._sources import ArraySource
+
+# Each has a seed of its own, so that leaving one out changes nothing in the others.
+STEPS = ("pretext", "clustering", "fine_tuning", "self_labeling", "judging")
+
+# A cluster is shown by the most typical of this many of its most confident members.
+_N_CONFIDENT = 10
+
+
+@dataclass
+class Run:
+    """What the steps of one `fit` share."""
+
+    pretext: object
+    trainer: Trainer
+    seeds: dict
+    memory: object
+    context: object
+    threshold: float
+    source: ArraySource = None
+    judge: Judge = None
+    loss: float = np.inf
+
+    @property
+    def runtime(self):
+        return self.trainer.runtime
+
+    def isolated(self, step):
+        """Return the context with the seed of a step."""
+        return self.runtime.isolated(self.seeds[step])
+
+    def judges_better(self, step, network):
+        """Judge the network of a step, against the best so far, and write it down."""
+        with self.isolated("judging"):
+            loss = self.judge.loss(network)
+        kept = loss <= self.loss  # False for nan, where training diverged
+        notes = self.trainer.progress.history.setdefault("selection", [])
+        confidence = infer(network.probabilities, self.source).amax(dim=1)
+        coverage = float((confidence > self.threshold).float().mean())
+        notes.append({"stage": step, "loss": loss, "confident": coverage, "kept": kept})
+        if kept:
+            self.loss = loss
+        return kept
+
+    def better(self, step, candidate, network):
+        """Return the candidate of a step, if there is one and it is no worse."""
+        if candidate is None:
+            return network
+        return candidate if self.judges_better(step, candidate) else network
+
+
+def find_prototypes(labels, confidence, embedding, n_clusters):
+    """Find for each cluster the sample nearest to its confident centre."""
+    prototypes = np.full(n_clusters, -1, dtype=np.int64)
+    for cluster in range(n_clusters):
+        members = np.flatnonzero(labels == cluster)
+        if len(members):
+            order = np.argsort(-confidence[members], kind="stable")
+            typical = members[order[:_N_CONFIDENT]]
+            offsets = embedding[typical] - embedding[typical].mean(axis=0)
+            prototypes[cluster] = typical[(offsets**2).sum(axis=1).argmin()]
+    return prototypes
