@@ -549,7 +549,7 @@ class SCANClustering(
         default_epochs, min_steps = auto
         return Schedule(
             epochs,
-            self.batch_size,
+            int(self.batch_size),
             lr,
             default_epochs=default_epochs,
             min_steps=min_steps,

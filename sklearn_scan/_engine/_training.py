@@ -46,7 +46,7 @@ class Schedule:
         """Return the number of epochs for `n_samples` samples."""
         if self.epochs != "auto":
             return int(self.epochs)
-        n_batches = n_even_batches(n_samples, int(self.batch_size))
+        n_batches = n_even_batches(n_samples, self.batch_size)
         return max(self.default_epochs, -(-self.min_steps // n_batches))
 
 
@@ -85,7 +85,7 @@ class Trainer:
             Trained, in evaluation mode, without optimiser and callbacks.
         """
         epochs = schedule.n_epochs(len(data))
-        steps = epochs * n_even_batches(len(data), int(schedule.batch_size))
+        steps = epochs * n_even_batches(len(data), schedule.batch_size)
         one_cycle = LRScheduler(
             policy=torch.optim.lr_scheduler.OneCycleLR,
             step_every="batch",
@@ -103,7 +103,7 @@ class Trainer:
                 optimizer=torch.optim.AdamW,
                 optimizer__weight_decay=schedule.weight_decay,
                 lr=schedule.lr,
-                batch_size=int(schedule.batch_size),
+                batch_size=schedule.batch_size,
                 max_epochs=epochs,
                 device=self.runtime.device,
                 callbacks=[("one_cycle", one_cycle), ("reporter", reporter)],
@@ -138,10 +138,9 @@ def settle_statistics(encoder, source, batch_size):
     """Take the statistics of batch normalisation from the samples as they are.
 
     During training they come from random views, which are darker, blurrier and more
-    alike than samples; inference on samples would be off by the difference. (On digits
-    it costs up to one percent of accuracy, and confidence.)
+    alike than samples; inference on samples would be off by the difference.
     """
-    update_bn(Batches(Samples(source), int(batch_size)), encoder)
+    update_bn(Batches(Samples(source), batch_size), encoder)
     encoder.eval()
 
 

@@ -199,7 +199,9 @@ class BasePretext(
     def _fit_samples(self, X, trainer):
         """Train on checked samples, as the stage "pretext" of `trainer`."""
         source = ArraySource(X, self._format, trainer.runtime.device)
-        schedule = Schedule(self.epochs, self.batch_size, self.lr, self.weight_decay)
+        schedule = Schedule(
+            self.epochs, int(self.batch_size), self.lr, self.weight_decay
+        )
         with trainer.runtime.isolated(resolve_seed(self.random_state)):
             module, criterion = self._build(source)
             self.net_ = trainer.train(

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What `views="auto"` measures on the image sets of the benchmarks.
+
+    python benchmarks/views.py [--cifar10 PATH]
+
+``mirror``, ``gray``: how much farther from the other images the change takes a typical
+image (harmless up to 1.1); ``border``: unrest of the border (plain up to 0.6).
+"""
+
+import argparse
+
+import datasets
+import torch
+
+from sklearn_scan._sources import ArraySource, learn_format
+from sklearn_scan._views._color import luma
+from sklearn_scan._views._policy import choose_policy, relative_distance, summarize
+
+
+def measure(X):
+    source = ArraySource(X, learn_format(X), torch.device("cpu"))
+    images, unrest = summarize(source)
+    mirror = relative_distance(images, lambda x: x.flip(-1))
+    gray = "-"
+    if images.shape[1] == 3:
+        gray = f"{relative_distance(images, lambda x: luma(x).expand_as(x)):.2f}"
+    border = float(unrest.median())
+    return f"{mirror:.2f} | {gray} | {border:.2f} | {' '.join(choose_policy(source))}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cifar10", help="path of CIFAR-10")
+    path = parser.parse_args().cifar10
+    sets = {name: getattr(datasets, name) for name in ("digits", "letters", "shapes")}
+    if path:
+        sets["cifar10"] = lambda: datasets.cifar10(path)
+    print("| data | mirror | gray | border | views |\n|---|---|---|---|---|")
+    for name, load in sets.items():
+        print(f"| {name} | {measure(load()[0])} |")
+
+
+if __name__ == "__main__":
+    main()
