@@ -106,8 +106,8 @@ def kmeans_accuracy(rows, y, seed):
 def measure_steps(X, y, clusterer):
     """Fit twice more, without the later steps, for the accuracy of the earlier ones."""
     shortened = {
-        "clustering": {"fine_tuning_epochs": 0, "self_labeling_epochs": 0},
-        "fine-tuning": {"self_labeling_epochs": 0},
+        "clustering": {"fine_tuning": None, "self_labeling": None},
+        "fine-tuning": {"self_labeling": None},
     }
     row = {"repeated": True}
     with tempfile.TemporaryDirectory() as cache:

@@ -7,6 +7,8 @@ SCANClustering()
 """
 
 from sklearn_scan._scan import SCANClustering
+from sklearn_scan._sources import list_images
+from sklearn_scan._training import Training
 from sklearn_scan._version import __version__
 
-__all__ = ["SCANClustering", "__version__"]
+__all__ = ["SCANClustering", "Training", "__version__", "list_images"]

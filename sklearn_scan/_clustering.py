@@ -7,11 +7,12 @@ embedding first, which is cheap, and the best by its loss goes on, as the best o
 """
 
 import copy
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
-from sklearn_scan._engine import NeighborPairs, infer, settle_statistics
+from sklearn_scan._engine import NeighborPairs, infer, left_align, settle_statistics
 from sklearn_scan._nets import ClusterHeads, Encoder
 from sklearn_scan._sources import ArraySource, learn_format
 
@@ -89,6 +90,25 @@ class ClusterNetwork(nn.Module):
         self.encoder = encoder
         self.heads = heads
         self.views = views
+        self.is_frozen = False
+
+    @contextmanager
+    def frozen_encoder(self, is_frozen=True):
+        """Let only the heads learn, behind an encoder in evaluation mode."""
+        self.is_frozen = is_frozen
+        self.encoder.requires_grad_(not is_frozen)
+        try:
+            yield
+        finally:
+            self.is_frozen = False
+            self.encoder.requires_grad_(True)
+
+    def train(self, mode=True):
+        """Set training mode, but for a frozen encoder."""
+        super().train(mode)
+        if self.is_frozen:
+            self.encoder.eval()
+        return self
 
     def forward(self, samples, neighbors):
         """Return the logits of views of `samples` and of `neighbors`.
@@ -113,17 +133,25 @@ class ClusterNetwork(nn.Module):
         )
 
 
-def search_heads(embedding, neighbors, n_clusters, n_heads, loss, schedule, trainer):
+def make_heads(embedding, n_clusters, n_heads):
+    """Make a network from an embedding to clusters, with random heads."""
+    n_features = embedding.shape[1]
+    encoder = Encoder(nn.Identity(), learn_format(embedding), n_features)
+    heads = ClusterHeads(n_features, n_clusters, n_heads)
+    return ClusterNetwork(encoder, heads, nn.Identity())
+
+
+def search_heads(network, embedding, neighbors, loss, schedule, trainer):
     """Train heads on a frozen embedding, and keep the best.
 
     Parameters
     ----------
+    network : ClusterNetwork
+        From embedding to clusters, with some heads.
     embedding : ndarray of shape (n_samples, n_features)
         One row per sample.
     neighbors : ndarray of shape (n_samples, K)
-        Of every sample.
-    n_clusters, n_heads : int
-        Clusters per head, and heads to try.
+        Of every sample; -1 stands for none.
     loss : SCANLoss
         What to minimise, and what to choose the head by.
     schedule, trainer
@@ -132,28 +160,27 @@ def search_heads(embedding, neighbors, n_clusters, n_heads, loss, schedule, trai
     Returns
     -------
     network : ClusterNetwork
-        From embedding to clusters, with one head.
+        The same, with one head.
     """
     source = ArraySource(embedding, learn_format(embedding), trainer.runtime.device)
-    n_features = embedding.shape[1]
-    encoder = Encoder(nn.Identity(), source.format, n_features)
-    heads = ClusterHeads(n_features, n_clusters, n_heads)
-    network = ClusterNetwork(encoder, heads, nn.Identity())
     pairs = NeighborPairs(source, neighbors)
     trainer.train("clustering", network, loss, pairs, schedule)
-    losses = Judge(source, neighbors, loss.entropy_weight).losses(network)
-    network.heads = heads.select(int(losses.nan_to_num(nan=torch.inf).argmin()))
-    return network
+    return Judge(source, neighbors, loss.entropy_weight).select_head(network)
 
 
-def fine_tune(network, views, source, neighbors, loss, schedule, trainer):
-    """Train a copy of a network as a whole, on views of samples and of neighbours."""
+def fine_tune(network, views, neighbors, loss, schedule, run, *, freeze_encoder=False):
+    """Train a copy of a network on views of samples and of neighbours.
+
+    All of its heads learn, together with the encoder or without; then the best stays.
+    """
     network = copy.deepcopy(network)
     network.views = views
-    pairs = NeighborPairs(source, neighbors)
-    trainer.train("fine_tuning", network, loss, pairs, schedule)
-    settle_statistics(network.encoder, source, schedule.batch_size)
-    return network
+    pairs = NeighborPairs(run.source, neighbors)
+    with network.frozen_encoder(freeze_encoder):
+        run.trainer.train("fine_tuning", network, loss, pairs, schedule)
+    if not freeze_encoder:
+        settle_statistics(network.encoder, run.source, schedule.batch_size)
+    return run.judge.select_head(network) if network.heads.n_heads > 1 else network
 
 
 class Judge:
@@ -172,7 +199,7 @@ class Judge:
     source : ArraySource
         What the networks read.
     neighbors : ndarray of shape (n_samples, K)
-        Of every sample.
+        Of every sample; -1 stands for none, and a sample without is its own.
     entropy_weight : float
         Weight of the entropy.
     views : nn.Module or None, default=None
@@ -182,7 +209,7 @@ class Judge:
 
     def __init__(self, source, neighbors, entropy_weight, views=None):
         self.source = source
-        self.neighbors = torch.tensor(neighbors, device="cpu")
+        self.neighbors, self.counts = left_align(neighbors)
         self.entropy_weight = entropy_weight
         self.views = views
 
@@ -194,11 +221,18 @@ class Judge:
         marginal = torch.zeros(log_p.shape[1:])
         for rows in torch.arange(len(log_p)).split(_BLOCK):
             marginal += log_p[rows].exp().sum(dim=0)
-            for column in self.neighbors.T:
-                pairs = log_p[rows] + log_q[column[rows]]
+            for k, column in enumerate(self.neighbors.T):
+                paired = rows[self.counts[rows] > k]
+                pairs = log_p[paired] + log_q[column[paired]]
                 agreement += pairs.logsumexp(dim=-1).sum(dim=0)
         entropy = marginal_entropy(marginal / len(log_p))
-        return -agreement / self.neighbors.numel() - self.entropy_weight * entropy
+        return -agreement / self.counts.sum() - self.entropy_weight * entropy
+
+    def select_head(self, network):
+        """Leave the network with its best head alone."""
+        losses = self.losses(network).nan_to_num(nan=torch.inf)
+        network.heads = network.heads.select(int(losses.argmin()))
+        return network
 
     def loss(self, network):
         """Return the loss of a network with one head."""

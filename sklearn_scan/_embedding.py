@@ -14,6 +14,7 @@ import joblib
 import numpy as np
 from filelock import FileLock
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_scan._sources import check_samples
@@ -35,6 +36,8 @@ def resolve_pretext(pretext, *, encoder, is_image, seed):
             if trains
             else FunctionTransformer(feature_names_out="one-to-one")
         )
+    elif isinstance(pretext, FrozenEstimator) and is_trained(thaw(pretext)):
+        return thaw(pretext)
     else:
         pretext = clone(pretext)
     unset = {
@@ -43,6 +46,16 @@ def resolve_pretext(pretext, *, encoder, is_image, seed):
         if name.rpartition("__")[2] == "random_state" and value is None
     }
     return pretext.set_params(**unset)
+
+
+def thaw(pretext):
+    """Return what a `FrozenEstimator` holds, or `pretext` itself."""
+    return pretext.estimator if isinstance(pretext, FrozenEstimator) else pretext
+
+
+def is_trained(pretext):
+    """Say whether one of our pretext tasks has been trained."""
+    return isinstance(pretext, BasePretext) and hasattr(pretext, "net_")
 
 
 def learn_embedding(X, pretext, memory, trainer):
@@ -72,7 +85,8 @@ def learn_embedding(X, pretext, memory, trainer):
     key = clone(pretext).set_params(
         device="auto", verbose=0, precision=trainer.runtime.precision
     )
-    origin = (__version__, *map(_source_of, (pretext.encoder, pretext.views)))
+    factories = (getattr(pretext, name, "") for name in ("encoder", "views"))
+    origin = (__version__, *map(_source_of, factories))
     train = memory.cache(train_pretext, ignore=["trainer"])
     with _one_at_a_time(memory, X, key):
         try:
@@ -103,7 +117,7 @@ def train_pretext(X, pretext, origin, trainer):
     if not np.isfinite(result[1]).all():
         raise ValueError(
             f"The training of the pretext {pretext!r} diverged: its embedding is not "
-            f"finite. Lower its learning rate (lr={pretext.lr})."
+            "finite. Lower its learning rate."
         )
     if trainer.progress.was_stopped:
         raise _Unfinished(*result)

@@ -26,6 +26,7 @@ class Run:
     memory: object
     context: object
     threshold: float
+    keep: str
     source: ArraySource = None
     judge: Judge = None
     loss: float = np.inf
@@ -42,7 +43,8 @@ class Run:
         """Judge the network of a step, against the best so far, and write it down."""
         with self.isolated("judging"):
             loss = self.judge.loss(network)
-        kept = loss <= self.loss  # False for nan, where training diverged
+        # False for nan, where training diverged.
+        kept = loss <= self.loss or self.keep == "last"
         notes = self.trainer.progress.history.setdefault("selection", [])
         confidence = infer(network.probabilities, self.source).amax(dim=1)
         coverage = float((confidence > self.threshold).float().mean())

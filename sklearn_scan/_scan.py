@@ -16,7 +16,13 @@ from sklearn.base import (
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, check_memory
 
-from sklearn_scan._clustering import Judge, SCANLoss, fine_tune, search_heads
+from sklearn_scan._clustering import (
+    Judge,
+    SCANLoss,
+    fine_tune,
+    make_heads,
+    search_heads,
+)
 from sklearn_scan._compat import (
     CallbackSupportMixin,
     HasMethods,
@@ -26,15 +32,17 @@ from sklearn_scan._compat import (
 )
 from sklearn_scan._embedding import (
     as_rows,
+    is_trained,
     learn_embedding,
     resolve_pretext,
+    thaw,
     transform_rows,
 )
 from sklearn_scan._engine import (
     FitProgress,
     Runtime,
-    Schedule,
     Trainer,
+    checkpoint_folder,
     infer,
     resolve_seed,
     spawn_seeds,
@@ -44,8 +52,9 @@ from sklearn_scan._nets import ENCODERS
 from sklearn_scan._run import STEPS, Run, find_prototypes
 from sklearn_scan._self_labeling import ConfidenceLoss, self_label
 from sklearn_scan._sources import ArraySource, check_samples, learn_format
+from sklearn_scan._training import Training
 from sklearn_scan._views import POLICIES, build_views
-from sklearn_scan.neighbors import mine_neighbors
+from sklearn_scan.neighbors import check_neighbors, mine_neighbors
 from sklearn_scan.pretext._base import BasePretext
 
 
@@ -83,7 +92,8 @@ class SCANClustering(
     n_clusters : int, default=10
         The number of clusters.
     K : int, default=20
-        Neighbours mined per sample; the paper's K. Where the average cluster has fewer
+        Neighbours mined per sample; the paper's K. With 0 a sample is compared with
+        another view of itself alone. Where the average cluster has fewer
         than ``2 * K`` members, half of the average cluster is mined instead, as farther
         neighbours cannot be of one cluster.
     threshold : float, default=0.99
@@ -98,25 +108,36 @@ class SCANClustering(
         rows, if `encoder` is given); other rows are used as they are. Or any unfitted
         estimator with `fit` and `transform`: a task of :mod:`sklearn_scan.pretext`,
         whose encoder is then trained on in steps 2 and 3, or another one, such as
-        ``PCA(50)``, that is given rows and whose output is clustered as it is. Where
-        its `random_state` is None, it is set from `random_state`; `device`,
-        `precision`, `verbose` and callbacks are those of the clusterer.
+        ``PCA(50)``, that is given rows and whose output is clustered as it is. A fitted
+        one is used as it is where it comes as scikit-learn's
+        ``FrozenEstimator(fitted)``; weights of other programs come as
+        :class:`~sklearn_scan.pretext.Pretrained`. Where its `random_state` is None, it
+        is set from `random_state`; `device`, `precision`, `verbose` and callbacks are
+        those of the clusterer.
     encoder : str, class or callable, default="auto"
         The network of the "auto" pretext; see :class:`~sklearn_scan.pretext.SimCLR`.
         Any other pretext has an encoder of its own.
-    views : str or callable, default="auto"
+    views : str, tuple or callable, default="auto"
         The random views of steps 2 and 3; see :class:`~sklearn_scan.pretext.SimCLR`.
         In step 3, "auto" is the strong set of the paper for pictures that fill their
         frame.
-    clustering_epochs : int or "auto", default="auto"
-        Passes over the frozen embedding in step 2. "auto" is 30, or as many as make 300
-        steps where the data are few.
-    fine_tuning_epochs : int or "auto", default="auto"
-        Passes over views in step 2. "auto" is 15, or as many as make 100 steps; 0
-        leaves the encoder as the pretext trained it.
-    self_labeling_epochs : int or "auto", default="auto"
-        Passes of step 3. "auto" is 15, or as many as make 100 steps; 0 leaves the step
-        out.
+    clustering : "auto", None or Training, default="auto"
+        How the heads are trained on the frozen embedding in step 2. None leaves this
+        out, and `fine_tuning` begins with `n_heads` heads at random, as the reference
+        does; the best of them is chosen afterwards.
+    fine_tuning : "auto", None or Training, default="auto"
+        How the whole network is trained on views in step 2; see
+        :class:`~sklearn_scan.Training`. None leaves the encoder as the pretext trained
+        it.
+    self_labeling : "auto", None or Training, default="auto"
+        How step 3 is trained; None leaves it out.
+    class_weight : "balanced" or None, default="balanced"
+        In step 3, whether every cluster pulls with the same force, or every confident
+        sample.
+    keep : {"best", "last"}, default="best"
+        "best" keeps the result of fine-tuning, and that of self-labelling, only where
+        it does not raise the loss (see Notes). "last" keeps every result, as the
+        reference does.
     batch_size : int, default=512
         Largest number of samples in a step. A batch should hold several samples of
         every cluster.
@@ -128,6 +149,11 @@ class SCANClustering(
         parameters and on the seed, so a search over `threshold` or `n_clusters` trains
         the pretext once per fold. Needs an int as `random_state`: with None every fit
         draws a new seed and nothing is found again.
+    checkpoint : str, PathLike or None, default=None
+        Folder in which every stage writes its state after each epoch. A fit that was
+        interrupted, or killed, goes on from there when it is repeated with the same
+        data and parameters, and ends as it would have without. Needs an int as
+        `random_state`. The files of a finished fit are left for you to delete.
     device : str or torch.device, default="auto"
         Where to compute. "auto" takes a CUDA GPU where there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
@@ -150,7 +176,8 @@ class SCANClustering(
     embedding_ : ndarray of shape (n_samples, n_features_out), dtype float32
         What the pretext makes of the training samples; `transform` gives the same.
     neighbors_ : ndarray of shape (n_samples, K), dtype int64
-        Indices of the mined neighbours, nearest first, without the sample itself.
+        Indices of the mined neighbours, nearest first, without the sample itself; or
+        those that `fit` was given.
     prototypes_ : ndarray of shape (n_clusters,), dtype int64
         For each cluster the training sample that shows it best: of the ten most
         confident members, the one nearest to their mean in the embedding. -1 where a
@@ -164,6 +191,8 @@ class SCANClustering(
         The fitted pretext.
     net_ : skorch.NeuralNet
         The trained net, in evaluation mode.
+    paths_ : list of str
+        The files, where `X` was a folder or paths.
     image_shape_ : tuple of int or None
         Shape of one image as given; None for rows.
     n_features_in_ : int
@@ -216,28 +245,22 @@ class SCANClustering(
 
     _parameter_constraints = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
-        "K": [Interval(Integral, 1, None, closed="left")],
+        "K": [Interval(Integral, 0, None, closed="left")],
         "threshold": [Interval(Real, 0, 1, closed="right")],
         "entropy_weight": [Interval(Real, 0, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
         "pretext": [StrOptions({"auto"}), HasMethods(["fit", "transform"])],
         "encoder": [StrOptions({"auto", *ENCODERS}), callable],
-        "views": [StrOptions(set(POLICIES)), callable],
-        "clustering_epochs": [
-            StrOptions({"auto"}),
-            Interval(Integral, 1, None, closed="left"),
-        ],
-        "fine_tuning_epochs": [
-            StrOptions({"auto"}),
-            Interval(Integral, 0, None, closed="left"),
-        ],
-        "self_labeling_epochs": [
-            StrOptions({"auto"}),
-            Interval(Integral, 0, None, closed="left"),
-        ],
+        "views": [StrOptions(set(POLICIES)), tuple, callable],
+        "clustering": [StrOptions({"auto"}), Training, None],
+        "fine_tuning": [StrOptions({"auto"}), Training, None],
+        "self_labeling": [StrOptions({"auto"}), Training, None],
+        "class_weight": [StrOptions({"balanced"}), None],
+        "keep": [StrOptions({"best", "last"})],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
         "image_shape": [tuple, list, None],
         "memory": [str, os.PathLike, HasMethods(["cache"]), None],
+        "checkpoint": [str, os.PathLike, None],
         "device": [str, torch.device],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "random_state": ["random_state"],
@@ -255,12 +278,15 @@ class SCANClustering(
         pretext="auto",
         encoder="auto",
         views="auto",
-        clustering_epochs="auto",
-        fine_tuning_epochs="auto",
-        self_labeling_epochs="auto",
+        clustering="auto",
+        fine_tuning="auto",
+        self_labeling="auto",
+        class_weight="balanced",
+        keep="best",
         batch_size=512,
         image_shape=None,
         memory=None,
+        checkpoint=None,
         device="auto",
         precision="auto",
         random_state=None,
@@ -274,35 +300,43 @@ class SCANClustering(
         self.pretext = pretext
         self.encoder = encoder
         self.views = views
-        self.clustering_epochs = clustering_epochs
-        self.fine_tuning_epochs = fine_tuning_epochs
-        self.self_labeling_epochs = self_labeling_epochs
+        self.clustering = clustering
+        self.fine_tuning = fine_tuning
+        self.self_labeling = self_labeling
+        self.class_weight = class_weight
+        self.keep = keep
         self.batch_size = batch_size
         self.image_shape = image_shape
         self.memory = memory
+        self.checkpoint = checkpoint
         self.device = device
         self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
 
     @with_callbacks
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, *, neighbors=None):
         """Learn the clusters of `X`.
 
         Parameters
         ----------
         X : array-like of shape (n, h, w), (n, h, w, c), (n, c, h, w) or (n, d)
             Images, of type uint8 or float, or rows. A numpy array, a memmap, a torch
-            tensor, or for rows whatever scikit-learn accepts.
+            tensor, or for rows whatever scikit-learn accepts. Or a folder, or a
+            sequence of paths, of image files; they are brought to `image_shape`, or to
+            64 x 64 pixels in colour.
         y : None
             Ignored.
+        neighbors : array-like of shape (n, k), dtype int, default=None
+            Neighbours of each sample, by row number, which are then not mined; -1
+            stands for none.
 
         Returns
         -------
         self : object
             The fitted clusterer.
         """
-        self._validate_params()
+        self._check_parameters()
         # Should this fit fail, nothing of an earlier one is to be predicted with.
         self.__dict__.pop("net_", None)
         X = check_samples(self, X, image_shape=self._asked_image_shape(), reset=True)
@@ -310,10 +344,8 @@ class SCANClustering(
         run = self._begin(X)
 
         # Step 1: train the pretext task, and mine neighbours in its embedding.
-        self.pretext_, self.embedding_ = learn_embedding(
-            X, run.pretext, run.memory, run.trainer
-        )
-        self.neighbors_ = self._mine_neighbors(run)
+        self.pretext_, self.embedding_ = self._learn_embedding(X, run)
+        self.neighbors_ = self._find_neighbors(neighbors, run)
         # Step 2: minimise the SCAN loss, by classifiers alone and then as a whole.
         network = self._cluster(X, run)
         # Step 3: learn from confident answers.
@@ -404,7 +436,7 @@ class SCANClustering(
             )
         runtime = self._runtime()
         embedding = self._embed(X, runtime)
-        K = min(self.neighbors_.shape[1], len(X) - 1)
+        K = min(max(1, self.neighbors_.shape[1]), len(X) - 1)
         neighbors = mine_neighbors(
             embedding, K, metric=self._metric(), device=runtime.device
         )
@@ -417,88 +449,112 @@ class SCANClustering(
     def _begin(self, X):
         """Gather what the steps share."""
         runtime = self._runtime()
-        seeds = spawn_seeds(resolve_seed(self.random_state), STEPS)
+        seed = resolve_seed(self.random_state)
+        seeds = spawn_seeds(seed, STEPS)
         pretext = resolve_pretext(
             self.pretext,
             encoder=self.encoder,
             is_image=X.ndim > 2,
             seed=seeds["pretext"],
         )
-        n_stages = 1
+        steps = [self.clustering]
         if isinstance(pretext, BasePretext):
-            n_stages += 1
-            n_stages += self.fine_tuning_epochs != 0
-            n_stages += self.self_labeling_epochs != 0
+            steps += [pretext, self.fine_tuning, self.self_labeling]
+        n_stages = sum(step is not None for step in steps)
         context = self._init_callback_context(max_subtasks=n_stages)
         context.call_on_fit_task_begin(estimator=self, X=X)
         progress = FitProgress(self, context, self.verbose)
         self.history_ = progress.history
         return Run(
             pretext=pretext,
-            trainer=Trainer(runtime, progress),
+            trainer=Trainer(runtime, progress, self._checkpoint_folder(X)),
             seeds=seeds,
             memory=_open_memory(self.memory),
             context=context,
             threshold=self.threshold,
+            keep=self.keep,
         )
 
-    def _mine_neighbors(self, run):
+    def _learn_embedding(self, X, run):
+        if not is_trained(run.pretext):
+            return learn_embedding(X, run.pretext, run.memory, run.trainer)
+        pretext = run.pretext
+        check_samples(pretext, X, reset=False)
+        # The network reads what it was trained to read.
+        self._format = pretext._format
+        return pretext, pretext._embed(X, run.runtime)
+
+    def _find_neighbors(self, neighbors, run):
         n_samples = len(self.embedding_)
+        if neighbors is not None:
+            return check_neighbors(neighbors, n_samples)
         half_a_cluster = max(1, n_samples // (2 * int(self.n_clusters)))
+        K = min(int(self.K), half_a_cluster, n_samples - 1)
+        if K == 0:
+            return np.empty((n_samples, 0), dtype=np.int64)
         mine = run.memory.cache(mine_neighbors, ignore=["device"])
         return mine(
-            self.embedding_,
-            min(int(self.K), half_a_cluster, n_samples - 1),
-            metric=self._metric(),
-            device=run.runtime.device,
+            self.embedding_, K, metric=self._metric(), device=run.runtime.device
         )
 
     def _cluster(self, X, run):
         loss = SCANLoss(self.entropy_weight)
         with run.isolated("clustering"):
-            network = search_heads(
-                self.embedding_,
-                self.neighbors_,
-                int(self.n_clusters),
-                int(self.n_heads),
-                loss,
-                self._schedule(self.clustering_epochs, lr=1e-2, auto=(30, 300)),
-                run.trainer,
-            )
-        if self._is_end_to_end():
-            network = network.on_top_of(self.pretext_.make_embedder())
+            network = self._start_network(loss, run)
         run.source = self._open(X, self.embedding_, run.runtime)
         if not self._is_end_to_end():
             return network
 
         with run.isolated("fine_tuning"):
-            views = build_views(self.views, run.source)
+            training = self._training("fine_tuning") or Training()
+            views = build_views(self._views_of(training), run.source)
             run.judge = Judge(run.source, self.neighbors_, self.entropy_weight, views)
-            run.judges_better("clustering", network)
-            if self.fine_tuning_epochs == 0:
+            if self.clustering is not None:
+                run.judges_better("clustering", network)
+            if self.fine_tuning is None:
                 return network
             candidate = fine_tune(
                 network,
                 views,
-                run.source,
                 self.neighbors_,
                 loss,
-                self._schedule(self.fine_tuning_epochs, lr=1e-3, auto=(15, 100)),
-                run.trainer,
+                training.make_schedule("fine_tuning", self.batch_size),
+                run,
+                freeze_encoder=training.freeze_encoder,
             )
         return run.better("fine_tuning", candidate, network)
 
+    def _start_network(self, loss, run):
+        """Search heads on the embedding, or draw them at random."""
+        training = self._training("clustering")
+        network = make_heads(self.embedding_, int(self.n_clusters), int(self.n_heads))
+        if training is not None:
+            network = search_heads(
+                network,
+                self.embedding_,
+                self.neighbors_,
+                loss,
+                training.make_schedule("clustering", self.batch_size),
+                run.trainer,
+            )
+        if self._is_end_to_end():
+            network = network.on_top_of(self.pretext_.make_embedder())
+        return network
+
     def _self_label(self, network, run):
-        if not self._is_end_to_end() or self.self_labeling_epochs == 0:
+        training = self._training("self_labeling")
+        if not self._is_end_to_end() or training is None:
             return network
         with run.isolated("self_labeling"):
             candidate = self_label(
                 network,
-                build_views(self.views, run.source, strong=True),
+                build_views(self._views_of(training), run.source, strong=True),
                 run.source,
-                ConfidenceLoss(self.threshold),
-                self._schedule(self.self_labeling_epochs, lr=1e-4, auto=(15, 100)),
+                ConfidenceLoss(self.threshold, self.class_weight == "balanced"),
+                training.make_schedule("self_labeling", self.batch_size),
                 run.trainer,
+                freeze_encoder=training.freeze_encoder,
+                is_guarded=self.keep == "best",
             )
         return run.better("self_labeling", candidate, network)
 
@@ -524,11 +580,16 @@ class SCANClustering(
 
     def _asked_image_shape(self):
         """Return `image_shape`, of the clusterer or else of its pretext."""
-        if self.image_shape is None and isinstance(self.pretext, BasePretext):
-            return self.pretext.image_shape
+        pretext = thaw(self.pretext)
+        if self.image_shape is None and isinstance(pretext, BasePretext):
+            return getattr(pretext, "image_shape_", pretext.image_shape)
         return self.image_shape
 
-    def _check_sizes(self, n_samples):
+    def _check_parameters(self):
+        self._validate_params()
+        for step in ("clustering", "fine_tuning", "self_labeling"):
+            if isinstance(training := getattr(self, step), Training):
+                training._validate_params()
         if isinstance(self.pretext, type):
             name = self.pretext.__name__
             raise TypeError(
@@ -540,20 +601,42 @@ class SCANClustering(
                 f"{self.pretext!r}, which has an encoder of its own. Give the encoder "
                 "to the pretext, or leave the pretext out."
             )
+        if isinstance(self.pretext, BasePretext) and is_trained(self.pretext):
+            warnings.warn(
+                f"The pretext {self.pretext!r} is fitted, and will be trained anew. To "
+                "use it as it is, pass sklearn.frozen.FrozenEstimator(pretext).",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    def _check_sizes(self, n_samples):
         if n_samples < self.n_clusters:
             raise ValueError(
                 f"n_samples={n_samples} should be >= n_clusters={self.n_clusters}."
             )
 
-    def _schedule(self, epochs, *, lr, auto):
-        default_epochs, min_steps = auto
-        return Schedule(
-            epochs,
-            int(self.batch_size),
-            lr,
-            default_epochs=default_epochs,
-            min_steps=min_steps,
-        )
+    def _training(self, step):
+        """Return how a step is trained; None where it is left out."""
+        training = getattr(self, step)
+        return Training() if isinstance(training, str) else training
+
+    def _views_of(self, training):
+        return self.views if training.views is None else training.views
+
+    def _checkpoint_folder(self, X):
+        """Return where this fit, and no other, keeps its state."""
+        if self.checkpoint is None:
+            return None
+        if not isinstance(self.random_state, Integral):
+            raise ValueError(
+                "checkpoint= finds an interrupted fit again by its parameters, and "
+                f"random_state={self.random_state!r} makes every fit a new one. Pass "
+                "an int."
+            )
+        parameters = self.get_params(deep=True)
+        for name in ("checkpoint", "memory", "verbose", "device"):
+            del parameters[name]
+        return checkpoint_folder(self.checkpoint, X, parameters)
 
     def _is_end_to_end(self):
         """Say whether the net reads samples, and not an embedding made by others."""

@@ -82,7 +82,17 @@ class SelfLabelingNetwork(nn.Module):
         return weak, self.network.logits(self.views(samples))[0]
 
 
-def self_label(network, views, source, loss, schedule, trainer):
+def self_label(
+    network,
+    views,
+    source,
+    loss,
+    schedule,
+    trainer,
+    *,
+    freeze_encoder=False,
+    is_guarded=True,
+):
     """Train a copy of a network on its own confident answers.
 
     Returns
@@ -90,17 +100,22 @@ def self_label(network, views, source, loss, schedule, trainer):
     network : ClusterNetwork or None
         None, after a warning, where there is nothing to learn from or where clusters
         were lost: class balancing pulls a cluster without a confident member apart.
+        Without the guard there is a network in any case.
     """
     before = infer(network.probabilities, source)
-    if objection := _object_to_start(before, loss.threshold):
+    if is_guarded and (objection := _object_to_start(before, loss.threshold)):
         _warn(objection)
         return None
     network = copy.deepcopy(network)
     module = SelfLabelingNetwork(network, views)
-    trainer.train("self_labeling", module, loss, Samples(source), schedule)
-    settle_statistics(network.encoder, source, schedule.batch_size)
+    with network.frozen_encoder(freeze_encoder):
+        trainer.train("self_labeling", module, loss, Samples(source), schedule)
+    if not freeze_encoder:
+        settle_statistics(network.encoder, source, schedule.batch_size)
     after = infer(network.probabilities, source)
-    if len(after.argmax(dim=1).unique()) < len(before.argmax(dim=1).unique()):
+    if is_guarded and len(after.argmax(dim=1).unique()) < len(
+        before.argmax(dim=1).unique()
+    ):
         _warn(
             "Self-labelling left a cluster without members; its result was discarded, "
             "and that of the clustering step stands."

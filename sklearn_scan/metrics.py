@@ -11,6 +11,8 @@ ways are in use, and they answer different questions:
   the over-clustering figures of the SCAN paper are of this kind.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import make_scorer
@@ -18,7 +20,9 @@ from sklearn.metrics.cluster import contingency_matrix
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
 __all__ = [
+    "AlignedConfusion",
     "align_labels",
+    "aligned_confusion_matrix",
     "hungarian_accuracy_score",
     "hungarian_accuracy_scorer",
     "majority_accuracy_score",
@@ -131,14 +135,8 @@ def align_labels(y_true, y_pred):
     array([ 3,  3,  5, -1])
     """
     _, rows, columns = _match(y_true, y_pred)
-    classes = np.unique(column_or_1d(y_true))
     clusters, members = np.unique(column_or_1d(y_pred), return_inverse=True)
-    names = classes.astype(
-        np.int64 if classes.dtype.kind in "bui" else classes.dtype, copy=False
-    )
-    unmatched = {"i": -1, "U": "", "S": b""}.get(names.dtype.kind)
-    if unmatched is None:
-        names = names.astype(object)
+    names, unmatched = _with_unmatched(np.unique(column_or_1d(y_true)))
     if len(clusters) > len(rows) and (names == unmatched).any():
         raise ValueError(
             f"Some clusters match no class and would be called {unmatched!r}, which is "
@@ -147,6 +145,105 @@ def align_labels(y_true, y_pred):
     renamed = np.full(len(clusters), unmatched, dtype=names.dtype)
     renamed[columns] = names[rows]
     return renamed[members]
+
+
+class AlignedConfusion(NamedTuple):
+    """What `aligned_confusion_matrix` returns.
+
+    Attributes
+    ----------
+    matrix : ndarray of shape (n_classes, max(n_classes, n_clusters))
+        Rows are classes, columns are clusters; the diagonal holds what is matched.
+    classes : ndarray of shape (n_classes,)
+        The class of each row.
+    clusters : ndarray of shape (max(n_classes, n_clusters),)
+        The cluster of each column; -1 for a column of zeros, which stands for the
+        cluster that a class did not get.
+    """
+
+    matrix: np.ndarray
+    classes: np.ndarray
+    clusters: np.ndarray
+
+
+def aligned_confusion_matrix(y_true, y_pred, *, superclasses=None, normalize=None):
+    """Count the samples of each class in each cluster, with matches on the diagonal.
+
+    Clusters are matched with classes one to one, as in `align_labels`. Column i is the
+    cluster of the class in row i; the clusters of no class follow, by size. Where there
+    are fewer clusters than classes, classes without a cluster have a column of zeros.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        Classes, as numbers or strings.
+    y_pred : array-like of shape (n_samples,)
+        Clusters.
+    superclasses : mapping or None, default=None
+        For each class the superclass that it belongs to. Rows are ordered by
+        superclass, then by class, so that what stays within a superclass is near the
+        diagonal; None orders by class.
+    normalize : {None, "true"}, default=None
+        None counts samples; "true" gives the share of a class, so that rows sum to one.
+
+    Returns
+    -------
+    matrix : ndarray of shape (n_classes, max(n_classes, n_clusters))
+        Of int64, or of float64 where it is normalised.
+    classes : ndarray of shape (n_classes,)
+        The class of each row.
+    clusters : ndarray of shape (max(n_classes, n_clusters),)
+        The cluster of each column. A column of zeros is called -1 where clusters are
+        integers, "" where they are strings and None otherwise.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, there is no sample, a class has no superclass, the name
+        of a column of zeros is that of a cluster, or `normalize` is something else.
+
+    See Also
+    --------
+    sklearn_scan.inspection.ConfusionDisplay : The matrix as a picture.
+
+    Examples
+    --------
+    >>> from sklearn_scan.metrics import aligned_confusion_matrix
+    >>> y_true = ["cat", "cat", "cat", "dog", "dog", "owl"]
+    >>> matrix, classes, clusters = aligned_confusion_matrix(y_true, [1, 1, 0, 0, 0, 0])
+    >>> matrix
+    array([[2, 1, 0],
+           [0, 2, 0],
+           [0, 1, 0]])
+    >>> clusters
+    array([ 1,  0, -1])
+    """
+    if normalize not in (None, "true"):
+        raise ValueError(f"normalize must be None or 'true'. Got {normalize!r}.")
+    table, rows, columns = _match(y_true, y_pred)
+    classes = np.unique(column_or_1d(y_true))
+    clusters, absent = _with_unmatched(np.unique(column_or_1d(y_pred)))
+    n_absent = len(classes) - len(rows)
+    if n_absent and (clusters == absent).any():
+        raise ValueError(
+            f"Some classes match no cluster, and their columns would be called "
+            f"{absent!r}, which is also a cluster. Rename that cluster."
+        )
+    # Absent clusters become empty columns, so that every class has a column.
+    table = np.pad(table, [(0, 0), (0, n_absent)])
+    clusters = np.append(clusters, np.full(n_absent, absent, dtype=clusters.dtype))
+    column_of_class = np.full(len(classes), -1)
+    column_of_class[rows] = columns
+    column_of_class[column_of_class < 0] = len(columns) + np.arange(n_absent)
+
+    row_order = _order_of_classes(classes, superclasses)
+    surplus = np.setdiff1d(np.arange(len(clusters)), column_of_class)
+    by_size = np.argsort(-table[:, surplus].sum(axis=0), kind="stable")
+    column_order = np.append(column_of_class[row_order], surplus[by_size])
+    matrix = table[np.ix_(row_order, column_order)]
+    if normalize == "true":
+        matrix = matrix / matrix.sum(axis=1, keepdims=True)
+    return AlignedConfusion(matrix, classes[row_order], clusters[column_order])
 
 
 def top_k_hungarian_accuracy_score(y_true, y_proba, k=5):
@@ -251,6 +348,28 @@ def _contingency(y_true, y_pred):
 def _match(y_true, y_pred):
     table = _contingency(y_true, y_pred)
     return table, *linear_sum_assignment(table, maximize=True)
+
+
+def _with_unmatched(names):
+    """Return names in a type that has room for "unmatched", and that value."""
+    if names.dtype.kind in "bui":
+        names = names.astype(np.int64)
+    unmatched = {"i": -1, "U": "", "S": b""}.get(names.dtype.kind)
+    return (names.astype(object) if unmatched is None else names), unmatched
+
+
+def _order_of_classes(classes, superclasses):
+    """Return the order of sorted classes: by superclass where these are given."""
+    if superclasses is None:
+        return np.arange(len(classes))
+    missing = [c for c in classes.tolist() if c not in superclasses]
+    if missing:
+        raise ValueError(
+            f"superclasses lacks {len(missing)} of {len(classes)} classes, among them "
+            f"{missing[0]!r}. Needed is a mapping that has every class."
+        )
+    superclass_of_each = [superclasses[c] for c in classes.tolist()]
+    return np.argsort(superclass_of_each, kind="stable")
 
 
 def _match_leftovers(cluster_of_class, y_true, y_proba):

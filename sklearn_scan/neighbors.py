@@ -10,7 +10,7 @@ import sys
 import numpy as np
 from sklearn.utils import check_array
 
-__all__ = ["mine_neighbors"]
+__all__ = ["check_neighbors", "mine_neighbors"]
 
 # Entries of the distance matrix that torch holds at a time (one gigabyte).
 _BLOCK = 2**28
@@ -72,6 +72,40 @@ def mine_neighbors(embedding, K=20, *, metric="cosine", device="cpu"):
     else:
         candidates = _search_torch(rows, K + 1, metric, device)
     return _drop_self(candidates, K)
+
+
+def check_neighbors(neighbors, n_samples):
+    """Validate neighbours that were not mined here.
+
+    Parameters
+    ----------
+    neighbors : array-like of shape (n_samples, k)
+        Row numbers; -1 stands for none.
+    n_samples : int
+        How many rows there are.
+
+    Returns
+    -------
+    neighbors : ndarray of shape (n_samples, k), dtype int64
+
+    Raises
+    ------
+    ValueError
+        If there is not one row per sample, or an entry is neither -1 nor a row number.
+    """
+    neighbors = check_array(neighbors, dtype=None, ensure_min_features=0)
+    given = f"neighbors has shape {neighbors.shape} and type {neighbors.dtype}"
+    if neighbors.dtype.kind not in "iu" or len(neighbors) != n_samples:
+        raise ValueError(
+            f"{given}; needed are integers of shape ({n_samples}, k): for each sample "
+            "the row numbers of its neighbours."
+        )
+    if neighbors.size and (neighbors.min() < -1 or neighbors.max() >= n_samples):
+        raise ValueError(
+            f"neighbors has entries from {neighbors.min()} to {neighbors.max()}; "
+            f"needed are row numbers from 0 to {n_samples - 1}, or -1 for none."
+        )
+    return neighbors.astype(np.int64)
 
 
 def _unit_rows(rows):

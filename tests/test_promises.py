@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.callback import ProgressBar
 from sklearn.model_selection import GridSearchCV
 
-from sklearn_scan import SCANClustering
+from sklearn_scan import SCANClustering, Training
 from sklearn_scan.pretext import SimCLR
 
 pytestmark = pytest.mark.filterwarnings(
@@ -24,12 +24,13 @@ FIT = """
 import warnings
 import numpy as np
 from sklearn.datasets import load_digits
-from sklearn_scan import SCANClustering
+from sklearn_scan import SCANClustering, Training
 from sklearn_scan.pretext import SimCLR
 warnings.simplefilter("ignore")
 clusterer = SCANClustering(
-    pretext=SimCLR(epochs=2), clustering_epochs=5, fine_tuning_epochs=1,
-    self_labeling_epochs=1, threshold=0.1, random_state=0,
+    pretext=SimCLR(epochs=2), clustering=Training(epochs=5),
+    fine_tuning=Training(epochs=1), self_labeling=Training(epochs=1),
+    threshold=0.1, random_state=0,
 ).fit(load_digits().images[:300])
 print(clusterer.labels_.tolist(), clusterer.confidence_.tolist())
 """
@@ -38,9 +39,9 @@ print(clusterer.labels_.tolist(), clusterer.confidence_.tolist())
 def all_stages(**params):
     return SCANClustering(
         pretext=SimCLR(epochs=3),
-        clustering_epochs=5,
-        fine_tuning_epochs=2,
-        self_labeling_epochs=2,
+        clustering=Training(epochs=5),
+        fine_tuning=Training(epochs=2),
+        self_labeling=Training(epochs=2),
         threshold=0.1,
         random_state=0,
         **params,

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from sklearn.exceptions import NotFittedError
 
-from sklearn_scan import SCANClustering
+from sklearn_scan import SCANClustering, Training
 from sklearn_scan.pretext import SimCLR
 
 pytestmark = pytest.mark.filterwarnings(
@@ -18,9 +18,9 @@ pytestmark = pytest.mark.filterwarnings(
 def quick(**params):
     params = {"n_clusters": 3, "n_heads": 2, "pretext": SimCLR(epochs=2)} | params
     return SCANClustering(
-        clustering_epochs=3,
-        fine_tuning_epochs=params.pop("fine_tuning_epochs", 0),
-        self_labeling_epochs=0,
+        clustering=Training(epochs=3),
+        fine_tuning=params.pop("fine_tuning", None),
+        self_labeling=None,
         random_state=0,
         **params,
     )
@@ -75,7 +75,7 @@ def test_numpy_integers_are_integers(images, integer):
         n_clusters=integer(20),
         n_heads=integer(20),
         K=integer(5),
-        fine_tuning_epochs=integer(2),
+        fine_tuning=Training(epochs=integer(2)),
         batch_size=integer(64),
         pretext=SimCLR(epochs=integer(1), batch_size=integer(50)),
     ).fit(images)
@@ -93,7 +93,7 @@ def test_a_network_that_diverged_is_not_kept(images, monkeypatch):
     monkeypatch.setattr(
         "sklearn_scan._scan.fine_tune", lambda net, *a: diverge(copy.deepcopy(net))
     )
-    clusterer = quick(fine_tuning_epochs=1).fit(images)
+    clusterer = quick(fine_tuning=Training(epochs=1)).fit(images)
     assert np.isfinite(clusterer.confidence_).all()
     assert [note["kept"] for note in clusterer.history_["selection"]] == [True, False]
 

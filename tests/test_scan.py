@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from sklearn_scan import SCANClustering
+from sklearn_scan import SCANClustering, Training
 from sklearn_scan.metrics import hungarian_accuracy_score, neighbor_purity_score
 from sklearn_scan.pretext import SimCLR
 
@@ -30,9 +30,9 @@ def quick(**params):
     """Return a clusterer whose every stage runs, in about a second."""
     params = {"n_clusters": 10, "n_heads": 4, "random_state": 0} | params
     params.setdefault("pretext", SimCLR(epochs=2))
-    params.setdefault("clustering_epochs", 10)
-    params.setdefault("fine_tuning_epochs", 1)
-    params.setdefault("self_labeling_epochs", 1)
+    params.setdefault("clustering", Training(epochs=10))
+    params.setdefault("fine_tuning", Training(epochs=1))
+    params.setdefault("self_labeling", Training(epochs=1))
     # Every cluster has a confident member, so that self-labelling runs.
     params.setdefault("threshold", 0.2)
     return SCANClustering(**params)
@@ -84,7 +84,10 @@ def test_new_images_are_recognised(device):
     X = X.reshape(-1, 8, 8)
     X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
     clusterer = SCANClustering(
-        pretext=SimCLR(epochs=15), fine_tuning_epochs=5, device=device, random_state=0
+        pretext=SimCLR(epochs=15),
+        fine_tuning=Training(epochs=5),
+        device=device,
+        random_state=0,
     ).fit(X_train)
     train = hungarian_accuracy_score(y_train, clusterer.labels_)
     test = hungarian_accuracy_score(y_test, clusterer.predict(X_test))
@@ -278,7 +281,9 @@ def test_the_pretext_may_hold_the_image_shape(digits):
 @pytest.mark.parametrize("shape", [(10, 8, 8), (10, 4), (30, 1), (2, 5), (3, 8, 8, 3)])
 def test_tiny_data(n_clusters, shape):
     X = np.random.default_rng(0).random(shape)
-    clusterer = quick(n_clusters=n_clusters, pretext="auto", clustering_epochs=5)
+    clusterer = quick(
+        n_clusters=n_clusters, pretext="auto", clustering=Training(epochs=5)
+    )
     labels = clusterer.fit(X).labels_
     assert set(labels) <= set(range(n_clusters))
     assert len(labels) == len(X)

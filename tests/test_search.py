@@ -18,7 +18,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_scan import SCANClustering
+from sklearn_scan import SCANClustering, Training
 from sklearn_scan.metrics import hungarian_accuracy_scorer, majority_accuracy_scorer
 from sklearn_scan.pretext import SimCLR
 
@@ -83,9 +83,9 @@ def test_a_grid_trains_the_pretext_once_per_fold(
     pretext, count = counting_simclr
     clusterer = SCANClustering(
         pretext=pretext,
-        clustering_epochs=5,
-        fine_tuning_epochs=1,
-        self_labeling_epochs=1,
+        clustering=Training(epochs=5),
+        fine_tuning=Training(epochs=1),
+        self_labeling=Training(epochs=1),
         views="affine",
         memory=str(tmp_path / "cache"),
         random_state=0,
@@ -110,9 +110,9 @@ def test_searches_work_without_labels(digits, tmp_path):
     X, _ = digits
     clusterer = SCANClustering(
         pretext=SimCLR(epochs=1),
-        clustering_epochs=5,
-        fine_tuning_epochs=0,
-        self_labeling_epochs=0,
+        clustering=Training(epochs=5),
+        fine_tuning=None,
+        self_labeling=None,
         memory=str(tmp_path),
         random_state=0,
     )
@@ -133,8 +133,8 @@ def test_clusterers_are_compared_under_the_same_scorers(digits):
     candidates = [
         SCANClustering(
             pretext=SimCLR(epochs=5),
-            fine_tuning_epochs=1,
-            self_labeling_epochs=0,
+            fine_tuning=Training(epochs=1),
+            self_labeling=None,
             random_state=0,
         ),
         make_pipeline(SimCLR(epochs=5, random_state=0), KMeans(10, random_state=0)),
@@ -157,9 +157,9 @@ def test_the_cache_gives_what_training_gives(digits, tmp_path):
     X = digits[0][:200]
     params = {
         "pretext": SimCLR(epochs=2),
-        "clustering_epochs": 5,
-        "fine_tuning_epochs": 1,
-        "self_labeling_epochs": 0,
+        "clustering": Training(epochs=5),
+        "fine_tuning": Training(epochs=1),
+        "self_labeling": None,
         "random_state": 0,
     }
     plain = SCANClustering(**params).fit(X)
@@ -185,9 +185,9 @@ def test_the_cache_gives_what_training_gives(digits, tmp_path):
 def test_the_cache_tells_pretexts_apart(digits, tmp_path, change):
     clusterer = SCANClustering(
         pretext=SimCLR(epochs=1),
-        clustering_epochs=1,
-        fine_tuning_epochs=0,
-        self_labeling_epochs=0,
+        clustering=Training(epochs=1),
+        fine_tuning=None,
+        self_labeling=None,
         memory=str(tmp_path),
         random_state=0,
     )

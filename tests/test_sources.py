@@ -252,8 +252,9 @@ def test_rows_become_images_where_their_shape_is_given(image_shape):
 @pytest.mark.parametrize(
     ("X", "kwargs", "error", "message"),
     [
-        (["a.png", "b.png"], {}, TypeError, "text or paths .*'a.png'"),
-        ([Path("a.png")], {}, TypeError, r"text or paths .*PIL.Image.open"),
+        ([["a.png", "b.png"]], {}, TypeError, "X holds text .*'a.png'"),
+        ([[Path("a.png")]], {}, TypeError, r"X holds text .*list of paths"),
+        ([Path("a.png")], {}, ValueError, r"1 of 1 image files cannot be read"),
         (UNIT[:1], {}, ValueError, "minimum of 2"),
         (UNIT[:, None], {}, ValueError, r"X has shape .* Accepted are image arrays"),
         (UNIT[:, :, :0], {}, ValueError, r"X has shape .* Accepted are image arrays"),

@@ -8,7 +8,7 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_scan import SCANClustering
+from sklearn_scan import SCANClustering, Training
 from sklearn_scan.pretext import SimCLR
 
 RNG = np.random.default_rng(0)
@@ -24,8 +24,15 @@ def with_value(X, value):
 
 WRONG_FITS = [
     # (what is wrong, parameters, X, the error, what the message says)
-    ("a list of strings", {}, ["a.png", "b.png"], TypeError, "text or paths.*PIL"),
-    ("rows of strings", {}, [["a", "b"], ["c", "d"]], TypeError, "text or paths"),
+    (
+        "missing files",
+        {},
+        ["a.png", "b.png"],
+        ValueError,
+        "2 of 2.*a.png: no such file",
+    ),
+    ("a missing folder", {}, "pictures", ValueError, "no folder 'pictures'"),
+    ("rows of strings", {}, [["a", "b"], ["c", "d"]], TypeError, "X holds text"),
     ("None", {}, None, ValueError, "X is None. Accepted"),
     ("a number", {}, 3.0, ValueError, "Expected 2D array"),
     ("one dimension", {}, ROWS[0], ValueError, "Reshape your data"),
@@ -51,7 +58,13 @@ WRONG_FITS = [
     ("negative entropy", {"entropy_weight": -1}, ROWS, ValueError, "Got -1"),
     ("no head", {"n_heads": 0}, ROWS, ValueError, "'n_heads'"),
     ("batch of one", {"batch_size": 1}, ROWS, ValueError, "'batch_size'"),
-    ("negative epochs", {"fine_tuning_epochs": -1}, ROWS, ValueError, "Got -1"),
+    (
+        "negative epochs",
+        {"fine_tuning": Training(epochs=-1)},
+        ROWS,
+        ValueError,
+        "Got -1",
+    ),
     ("unknown pretext", {"pretext": "byol"}, ROWS, ValueError, "'pretext'.*'byol'"),
     ("pretext class", {"pretext": SimCLR}, ROWS, TypeError, r"needed: SimCLR\(\)"),
     ("unknown encoder", {"encoder": "vgg"}, IMAGES, ValueError, "'encoder'.*'vgg'"),
@@ -151,8 +164,8 @@ def _quick(**params):
     return SCANClustering(
         n_clusters=2,
         pretext=SimCLR(epochs=1),
-        fine_tuning_epochs=0,
-        self_labeling_epochs=0,
+        fine_tuning=None,
+        self_labeling=None,
         random_state=0,
         **params,
     )
@@ -182,9 +195,10 @@ def test_other_images_are_refused(on_images, method, X, says):
     [
         (ROWS[:, :5], "X has 5 features, but SCANClustering is expecting 6"),
         (IMAGES, r"was fitted on samples of shape \(6,\)"),
-        (["a", "b"], "text or paths"),
+        (["a", "b"], r"files \(the first is 'a'\), but SCANC.* on rows of 6 features"),
+        ([["a", "b"]], "X holds text"),
     ],
-    ids=["fewer features", "images", "text"],
+    ids=["fewer features", "images", "files", "text"],
 )
 def test_other_rows_are_refused(on_rows, X, says):
     with pytest.raises((ValueError, TypeError), match=says):

@@ -3,16 +3,24 @@
 
 The engine knows nothing of SCAN. A stage is a module, whose `forward` draws the views
 it needs and returns what its loss needs, and a criterion, whose `forward` returns the
-loss to minimise and a dictionary of what is worth recording. A stage knows nothing of
-devices, precision or progress.
+loss to minimise and a dictionary of what is worth recording. A module that must see all
+samples before an epoch has `begin_epoch` (see `StageNet`). A stage knows nothing of
+devices, precision, checkpoints or progress.
 """
 
-from sklearn_scan._engine._data import Batches, NeighborPairs, Samples
+from sklearn_scan._engine._checkpoint import checkpoint_folder
+from sklearn_scan._engine._data import (
+    Batches,
+    IndexedSamples,
+    NeighborPairs,
+    Samples,
+    left_align,
+)
 from sklearn_scan._engine._net import StageNet
 from sklearn_scan._engine._progress import FitProgress
 from sklearn_scan._engine._runtime import Runtime, resolve_seed, spawn_seeds
+from sklearn_scan._engine._schedule import ANNEALINGS, OPTIMIZERS, Schedule
 from sklearn_scan._engine._training import (
-    Schedule,
     Trainer,
     infer,
     settle_statistics,
@@ -20,15 +28,20 @@ from sklearn_scan._engine._training import (
 )
 
 __all__ = [
+    "ANNEALINGS",
+    "OPTIMIZERS",
     "Batches",
     "FitProgress",
+    "IndexedSamples",
     "NeighborPairs",
     "Runtime",
     "Samples",
     "Schedule",
     "StageNet",
     "Trainer",
+    "checkpoint_folder",
     "infer",
+    "left_align",
     "resolve_seed",
     "settle_statistics",
     "spawn_seeds",

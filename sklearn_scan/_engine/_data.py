@@ -18,39 +18,76 @@ class Samples(Dataset):
     def __len__(self):
         return len(self.source)
 
+    def order(self):
+        """Return the indices of one epoch, in the order of their visit."""
+        return torch.randperm(len(self))
+
     def read(self, indices):
         """Return the tuple (samples,)."""
         return (self.source.read(indices),)
 
 
-class NeighborPairs(Dataset):
+class IndexedSamples(Samples):
+    """Batches of samples with their indices, for tasks that remember each sample."""
+
+    def read(self, indices):
+        """Return the tuple (samples, indices), both on the device."""
+        return self.source.read(indices), indices.to(self.source.device)
+
+
+class NeighborPairs(Samples):
     """Batches of samples, each with one neighbour drawn at random.
 
     The neighbour is drawn anew at every visit, and never is the sample itself (the
-    reference draws it with probability 1 / (K + 1)).
+    reference draws it with probability 1 / (K + 1)), unless the sample has none: then
+    it is paired with itself, and views alone make the difference.
 
     Parameters
     ----------
     source : ArraySource
         The samples.
     neighbors : ndarray of shape (n_samples, K)
-        Indices of the neighbours.
+        Indices of the neighbours; -1 stands for none.
     """
 
     def __init__(self, source, neighbors):
-        self.source = source
-        self.neighbors = torch.tensor(neighbors)
-
-    def __len__(self):
-        return len(self.source)
+        super().__init__(source)
+        self.neighbors, self.counts = left_align(neighbors)
 
     def read(self, indices):
         """Return the tuple (samples, neighbours)."""
-        column = torch.randint(self.neighbors.shape[1], (len(indices),))
+        column = (torch.rand(len(indices)) * self.counts[indices]).long()
         return (
             self.source.read(indices),
             self.source.read(self.neighbors[indices, column]),
         )
+
+
+def left_align(neighbors):
+    """Move the neighbours of each sample before the gaps, and count them.
+
+    Parameters
+    ----------
+    neighbors : ndarray of shape (n_samples, K)
+        Indices; -1 stands for none.
+
+    Returns
+    -------
+    neighbors : Tensor of shape (n_samples, max(K, 1))
+        A sample without neighbours is its own.
+    counts : Tensor of shape (n_samples,)
+        At least one.
+    """
+    # A copy: read-only arrays make torch warn, and the default device is the user's.
+    neighbors = torch.tensor(neighbors, dtype=torch.int64, device="cpu")
+    itself = torch.arange(len(neighbors), device="cpu")[:, None]
+    if neighbors.shape[1] == 0:
+        return itself, torch.ones(len(neighbors), dtype=torch.int64)
+    is_gap = neighbors < 0
+    neighbors = neighbors.gather(1, is_gap.int().argsort(dim=1, stable=True))
+    counts = (~is_gap).sum(dim=1)
+    neighbors[counts == 0, 0] = itself[counts == 0, 0]
+    return neighbors, counts.clamp_min(1)
 
 
 class Batches:
@@ -62,8 +99,8 @@ class Batches:
 
     Parameters
     ----------
-    dataset : Dataset
-        With `read(indices)`.
+    dataset : Samples
+        Says in which order samples are visited, and reads them.
     batch_size : int
         Upper bound.
     """
@@ -77,7 +114,7 @@ class Batches:
         return self.n_batches
 
     def __iter__(self):
-        order = torch.randperm(len(self.dataset))
+        order = self.dataset.order()
         for k in range(self.n_batches):
             yield self.dataset.read(order[k * self.size : (k + 1) * self.size])
 

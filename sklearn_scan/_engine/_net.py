@@ -25,7 +25,8 @@ class StageNet(NeuralNet):
     ----------
     module, criterion : nn.Module
         The stage. ``criterion(*module(*batch))`` returns the scalar to minimise, and a
-        dictionary of scalars to record.
+        dictionary of scalars to record. A module may have ``begin_epoch(data)``, which
+        is given the data set before every epoch and returns such a dictionary as well.
     runtime : Runtime
         Device and precision.
     **kwargs : dict
@@ -62,6 +63,7 @@ class StageNet(NeuralNet):
         """Take one step per batch and record means over the epoch."""
         if iterator is None:
             return
+        self._prepare_epoch(iterator.dataset)
         self._set_training(training)
         sums = {}
         for batch in iterator:
@@ -72,6 +74,12 @@ class StageNet(NeuralNet):
             self.notify("on_batch_end", batch=batch, training=training, **step)
         for name, value in sums.items():
             self.history.record(name, float(value) / len(iterator))
+
+    def _prepare_epoch(self, data):
+        """Let the module look at the whole data, if it wants to, before an epoch."""
+        if prepare := getattr(self.module_, "begin_epoch", None):
+            for name, value in prepare(data).items():
+                self.history.record(name, float(value))
 
     def on_batch_begin(self, net, **kwargs):
         """Record nothing: skorch would add a history row per batch."""

@@ -38,14 +38,14 @@ class FitProgress:
 
     @contextmanager
     def stage(self, name, n_epochs):
-        """Announce a stage, and yield the reporter that its net calls."""
+        """Announce a stage; yield what its net calls: a recorder and a reporter."""
         task = self.context.subcontext(name, max_subtasks=n_epochs)
         task.call_on_fit_task_begin(estimator=self.estimator)
-        records = self.history.setdefault(name, [])
+        recorder = Recorder(self.history.setdefault(name, []))
         reporter = StageReporter(
-            self.estimator, task, name, n_epochs, records, self.verbose
+            self.estimator, task, name, n_epochs, recorder.records, self.verbose
         )
-        yield reporter
+        yield recorder, reporter
         self.was_stopped |= reporter.was_stopped
         task.call_on_fit_task_end(estimator=self.estimator)
 
@@ -55,8 +55,39 @@ class FitProgress:
             print(f"[{type(self.estimator).__name__}] {text}", flush=True)
 
 
+class Recorder(Callback):
+    """Keeps one record per epoch.
+
+    Parameters
+    ----------
+    records : list of dict
+        Added to.
+    """
+
+    def __init__(self, records):
+        self.records = records
+
+    def on_train_begin(self, net, **kwargs):
+        """Start the clock."""
+        self.begin_ = time.perf_counter()
+
+    def resume(self, records):
+        """Go on after the epochs of an earlier run, whose time counts."""
+        self.records[:] = records
+        self.begin_ -= records[-1]["seconds"]
+
+    def on_epoch_end(self, net, **kwargs):
+        """Add the record of an epoch."""
+        row = net.history[-1]
+        skipped = {"batches", "epoch", "dur"}
+        record = {"epoch": row["epoch"]}
+        record |= {key: row[key] for key in row if key not in skipped}
+        record["seconds"] = time.perf_counter() - self.begin_
+        self.records.append(record)
+
+
 class StageReporter(Callback):
-    """Passes each epoch of a net on to records, to the person and to callbacks.
+    """Passes each epoch of a net on to the person and to callbacks.
 
     Parameters
     ----------
@@ -73,23 +104,14 @@ class StageReporter(Callback):
         self.verbose = verbose
         self.was_stopped = False
 
-    def on_train_begin(self, net, **kwargs):
-        """Start the clock."""
-        self.begin_ = time.perf_counter()
-
     def on_epoch_begin(self, net, **kwargs):
         """Open a subtask."""
         self.epoch_ = self.task.subcontext("epoch")
         self.epoch_.call_on_fit_task_begin(estimator=self.estimator)
 
     def on_epoch_end(self, net, **kwargs):
-        """Record, print, and stop the stage if a callback says so."""
-        row = net.history[-1]
-        skipped = {"batches", "epoch", "dur"}
-        record = {"epoch": row["epoch"]}
-        record |= {key: row[key] for key in row if key not in skipped}
-        record["seconds"] = time.perf_counter() - self.begin_
-        self.records.append(record)
+        """Print, and stop the stage if a callback says so."""
+        record = self.records[-1]
         if self.verbose:
             print(self._line(record), flush=True)
         if self.epoch_.call_on_fit_task_end(

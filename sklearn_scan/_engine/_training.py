@@ -2,52 +2,18 @@
 """Train a stage, and apply what was trained."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from skorch.callbacks import LRScheduler
 from torch.optim.swa_utils import update_bn
 
-from sklearn_scan._engine._data import Batches, Samples, n_even_batches
+from sklearn_scan._engine._checkpoint import Checkpoint
+from sklearn_scan._engine._data import Batches, Samples
 from sklearn_scan._engine._net import StageNet
 from sklearn_scan._engine._progress import FitProgress
 from sklearn_scan._engine._runtime import Runtime
 
 _INFERENCE_BATCH = 1024
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast a stage learns.
-
-    Attributes
-    ----------
-    epochs : int or "auto"
-        Passes through the data; "auto" for as many as `default_epochs`, or more where
-        the data are so few that these would take fewer than `min_steps` steps.
-    batch_size : int
-        Upper bound of the size of a batch.
-    lr : float
-        Peak of the learning rate, which rises for a tenth of the steps and then falls
-        to zero along a cosine (Smith and Topin, 2019).
-    weight_decay : float
-        Decoupled, in AdamW.
-    default_epochs, min_steps : int
-        What "auto" means.
-    """
-
-    epochs: int | str
-    batch_size: int
-    lr: float
-    weight_decay: float = 1e-4
-    default_epochs: int = 60
-    min_steps: int = 400
-
-    def n_epochs(self, n_samples):
-        """Return the number of epochs for `n_samples` samples."""
-        if self.epochs != "auto":
-            return int(self.epochs)
-        n_batches = n_even_batches(n_samples, self.batch_size)
-        return max(self.default_epochs, -(-self.min_steps // n_batches))
 
 
 @dataclass(frozen=True)
@@ -60,10 +26,14 @@ class Trainer:
         Device and precision.
     progress : FitProgress
         Told of each stage and each epoch.
+    folder : Path or None
+        Where stages write their state after every epoch, and look for one to go on
+        from.
     """
 
     runtime: Runtime
     progress: FitProgress
+    folder: Path | None = None
 
     def train(self, stage, module, criterion, data, schedule):
         """Train the module of a stage and return its net.
@@ -85,28 +55,26 @@ class Trainer:
             Trained, in evaluation mode, without optimiser and callbacks.
         """
         epochs = schedule.n_epochs(len(data))
-        steps = epochs * n_even_batches(len(data), schedule.batch_size)
-        one_cycle = LRScheduler(
-            policy=torch.optim.lr_scheduler.OneCycleLR,
-            step_every="batch",
-            event_name=None,
-            max_lr=schedule.lr,
-            total_steps=max(steps, 2),
-            # Torch divides by zero where the rise takes exactly one step.
-            pct_start=0.1 if steps > 10 else 0.05,
-        )
-        with self.progress.stage(stage, epochs) as reporter:
+        annealing = schedule.make_annealing(len(data))
+        with self.progress.stage(stage, epochs) as (recorder, reporter):
+            callbacks = [("annealing", annealing), ("recorder", recorder)]
+            n_done = 0
+            if self.folder is not None:
+                path = self.folder / f"{stage}.pt"
+                checkpoint = Checkpoint(path, recorder, annealing)
+                n_done = checkpoint.n_done
+                # Before the reporter, which may be told to stop.
+                callbacks.append(("checkpoint", checkpoint))
             net = StageNet(
                 module.to(self.runtime.device, memory_format=torch.channels_last),
                 criterion=criterion,
                 runtime=self.runtime,
-                optimizer=torch.optim.AdamW,
-                optimizer__weight_decay=schedule.weight_decay,
+                optimizer=schedule.make_optimizer,
                 lr=schedule.lr,
                 batch_size=schedule.batch_size,
-                max_epochs=epochs,
+                max_epochs=epochs - n_done,
                 device=self.runtime.device,
-                callbacks=[("one_cycle", one_cycle), ("reporter", reporter)],
+                callbacks=[*callbacks, ("reporter", reporter)],
             )
             net.fit(data)
         return finish(net)
@@ -126,6 +94,8 @@ def wrap_trained(module, criterion, runtime):
 def finish(net):
     """Let go of what only training needs: optimiser, callbacks, gradients."""
     net.optimizer_.zero_grad(set_to_none=True)
+    # A factory of the user need not be picklable.
+    net.optimizer = type(net.optimizer_)
     net.trim_for_prediction()
     # The trained instances are `module_` and `criterion_`; kept under these names as
     # well they would be pickled twice, and from a GPU in a way no other machine reads.

@@ -31,6 +31,17 @@ from sklearn_scan._views._strong import (
 )
 from sklearn_scan._views._vector import FeatureDropout, FeatureNoise
 
+# What a policy is made of, in the order in which views should be applied.
+SINGLE_VIEWS = {
+    "affine",
+    "crop",
+    "flip",
+    "color",
+    "light",
+    "operations",
+    "shapes",
+    "cutout",
+}
 POLICIES = ("auto", "strong", "affine", "photo", "vector", "none")
 
 # A change that takes images this much farther from the rest is not harmless.
@@ -48,9 +59,10 @@ def build_views(views, source, *, strong=False):
 
     Parameters
     ----------
-    views : str or callable
-        The name of a policy, or a factory ``f(sample_shape) -> nn.Module`` that is
-        given (c, h, w) for images and (d,) for rows.
+    views : str, tuple of str or callable
+        The name of a policy, the names of single views, or a factory
+        ``f(sample_shape) -> nn.Module`` that is given (c, h, w) for images and (d,) for
+        rows.
     source : ArraySource
         The data, which "auto" looks at.
     strong : bool, default=False
@@ -80,6 +92,11 @@ def build_views(views, source, *, strong=False):
         views = choose_policy(source, strong=strong) if is_image else "vector"
     if views == "none":
         return Views(nn.Identity())
+    if isinstance(views, tuple) and not SINGLE_VIEWS.issuperset(views):
+        raise ValueError(
+            f"views={views!r} names views that there are not; known are "
+            f"{', '.join(sorted(SINGLE_VIEWS))}."
+        )
     if is_image == (views == "vector"):
         raise ValueError(
             f"views={views!r} does not go with samples of shape {shape}: "

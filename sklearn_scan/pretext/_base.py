@@ -2,8 +2,10 @@
 """What all pretext tasks share: everything but the task.
 
 A pretext task is a subclass of `BasePretext` in a file of its own with one method,
-`_make_task(encoder, views)`, that returns a module and a criterion (see
-`sklearn_scan._engine`); the module keeps the encoder as `encoder`.
+`_make_task(encoder, views, n_samples)`, that returns a module and a criterion (see
+`sklearn_scan._engine`); the module keeps the encoder as `encoder`. What the module is
+given of each batch is said by `_dataset`. Nothing else is registered by hand: the
+package exports every file of `sklearn_scan.pretext`.
 """
 
 import copy
@@ -26,6 +28,8 @@ from sklearn_scan._compat import (
     with_callbacks,
 )
 from sklearn_scan._engine import (
+    ANNEALINGS,
+    OPTIMIZERS,
     FitProgress,
     Runtime,
     Samples,
@@ -46,12 +50,14 @@ _SHARED_PARAMETERS = """encoder : str, class or callable, default="auto"
         the 3 x 3 stem for small images, worth its cost on a GPU. Or a class or function
         that is given the shape of a sample, (c, h, w) or (n_features,), and returns a
         `torch.nn.Module` from samples to features (b, d).
-    views : str or callable, default="auto"
+    views : str, tuple or callable, default="auto"
         The random views. "auto" measures on `X` which changes are harmless: a crop for
         pictures that fill their frame and an affine map for objects on a plain
         background; a mirror, and changes of hue, only where the set holds images
         that look as if they had been made so. By name: "affine", "photo" (SimCLR's),
-        "strong" (the paper's), "vector" (for rows), "none". Or a class or function that
+        "strong" (the paper's), "vector" (for rows), "none"; or a tuple of "affine",
+        "crop", "flip", "color", "light" (colour without hue), "operations" (those of
+        the paper), "shapes" (its geometric ones), "cutout". Or a class or function that
         is given the shape of a sample and returns a `torch.nn.Module` from a batch to a
         batch.
     epochs : int or "auto", default="auto"
@@ -59,11 +65,16 @@ _SHARED_PARAMETERS = """encoder : str, class or callable, default="auto"
         data are few.
     batch_size : int, default=256
         Largest number of samples in a step.
+    optimizer : {"adamw", "adam", "sgd"} or callable, default="adamw"
+        What takes the steps; "sgd" has momentum 0.9. Or a function
+        ``f(parameters, lr=, weight_decay=)`` that returns a `torch.optim.Optimizer`.
     lr : float, default=3e-3
-        Peak learning rate of AdamW; it warms up for a tenth of the steps and then falls
-        along a cosine.
+        Peak learning rate.
     weight_decay : float, default=1e-4
-        Decoupled weight decay.
+        Weight decay, decoupled in "adamw".
+    annealing : {"one_cycle", "cosine", "constant"}, default="one_cycle"
+        How the learning rate goes: up for a tenth of the steps and then down to zero
+        along a cosine; down along a cosine from epoch to epoch; or not at all.
     image_shape : tuple of int or None, default=None
         Shape (h, w), (h, w, c) or (c, h, w) of one image where `X` holds images as
         rows.
@@ -102,11 +113,13 @@ class BasePretext(
 
     _parameter_constraints = {
         "encoder": [StrOptions({"auto", *ENCODERS}), callable],
-        "views": [StrOptions(set(POLICIES)), callable],
+        "views": [StrOptions(set(POLICIES)), tuple, callable],
         "epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "annealing": [StrOptions(set(ANNEALINGS))],
         "image_shape": [tuple, list, None],
         "device": [str, torch.device],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
@@ -129,8 +142,10 @@ class BasePretext(
         views,
         epochs,
         batch_size,
+        optimizer,
         lr,
         weight_decay,
+        annealing,
         image_shape,
         device,
         precision,
@@ -141,8 +156,10 @@ class BasePretext(
         self.views = views
         self.epochs = epochs
         self.batch_size = batch_size
+        self.optimizer = optimizer
         self.lr = lr
         self.weight_decay = weight_decay
+        self.annealing = annealing
         self.image_shape = image_shape
         self.device = device
         self.precision = precision
@@ -150,8 +167,12 @@ class BasePretext(
         self.verbose = verbose
 
     @abstractmethod
-    def _make_task(self, encoder, views):
+    def _make_task(self, encoder, views, n_samples):
         """Return the module, which has `encoder`, and the criterion of the task."""
+
+    # What the module is given of each batch; a task that remembers something of every
+    # sample takes `IndexedSamples`.
+    _dataset = Samples
 
     @with_callbacks
     def fit(self, X, y=None):
@@ -200,18 +221,23 @@ class BasePretext(
         """Train on checked samples, as the stage "pretext" of `trainer`."""
         source = ArraySource(X, self._format, trainer.runtime.device)
         schedule = Schedule(
-            self.epochs, int(self.batch_size), self.lr, self.weight_decay
+            self.epochs,
+            int(self.batch_size),
+            self.lr,
+            self.weight_decay,
+            self.optimizer,
+            self.annealing,
         )
         with trainer.runtime.isolated(resolve_seed(self.random_state)):
             module, criterion = self._build(source)
             self.net_ = trainer.train(
-                "pretext", module, criterion, Samples(source), schedule
+                "pretext", module, criterion, self._dataset(source), schedule
             )
         self.history_ = trainer.progress.history["pretext"]
 
     def _build(self, source):
         encoder = build_encoder(self.encoder, self._format)
-        return self._make_task(encoder, build_views(self.views, source))
+        return self._make_task(encoder, build_views(self.views, source), len(source))
 
     def _embed(self, X, runtime):
         """Embed checked samples."""

@@ -79,8 +79,10 @@ class SimCLR(BasePretext):
         views="auto",
         epochs="auto",
         batch_size=256,
+        optimizer="adamw",
         lr=3e-3,
         weight_decay=1e-4,
+        annealing="one_cycle",
         image_shape=None,
         device="auto",
         precision="auto",
@@ -94,8 +96,10 @@ class SimCLR(BasePretext):
             views=views,
             epochs=epochs,
             batch_size=batch_size,
+            optimizer=optimizer,
             lr=lr,
             weight_decay=weight_decay,
+            annealing=annealing,
             image_shape=image_shape,
             device=device,
             precision=precision,
@@ -103,7 +107,7 @@ class SimCLR(BasePretext):
             verbose=verbose,
         )
 
-    def _make_task(self, encoder, views):
+    def _make_task(self, encoder, views, n_samples):
         projector = Projector(encoder.n_features, self.n_projection)
         return ContrastiveNetwork(encoder, projector, views), NTXentLoss(
             self.temperature

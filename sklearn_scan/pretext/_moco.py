@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""MoCo: tell the key of one's own sample from the keys of many earlier ones."""
+
+from numbers import Integral, Real
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sklearn_scan._compat import Interval, StrOptions
+from sklearn_scan._engine import IndexedSamples
+from sklearn_scan._nets import Projector
+from sklearn_scan.pretext._base import BasePretext
+from sklearn_scan.pretext._momentum import MovingAverage, random_unit_rows, unit_rows
+
+_LONGEST_QUEUE = 65536
+
+
+class MoCo(BasePretext):
+    """MoCo
+
+    Parameters
+    ----------
+    {shared_parameters}
+    """
+
+    _parameter_constraints = BasePretext._parameter_constraints | {
+        "temperature": [Interval(Real, 0, None, closed="neither")],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "queue_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "n_projection": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        *,
+        temperature=0.2,
+        momentum=0.99,
+        queue_size="auto",
+        n_projection=128,
+        encoder="auto",
+        views="auto",
+        epochs="auto",
+        batch_size=256,
+        optimizer="adamw",
+        lr=3e-3,
+        weight_decay=1e-4,
+        annealing="one_cycle",
+        image_shape=None,
+        device="auto",
+        precision="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.temperature = temperature
+        self.momentum = momentum
+        self.queue_size = queue_size
+        self.n_projection = n_projection
+        super().__init__(
+            encoder=encoder,
+            views=views,
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            lr=lr,
+            weight_decay=weight_decay,
+            annealing=annealing,
+            image_shape=image_shape,
+            device=device,
+            precision=precision,
+            random_state=random_state,
+            verbose=verbose,
+        )
+
+    _dataset = IndexedSamples
+
+    def _make_task(self, encoder, views, n_samples):
+        size = self.queue_size
+        if size == "auto":
+            size = min(n_samples, _LONGEST_QUEUE)
+        projector = Projector(encoder.n_features, self.n_projection)
+        queue = Queue(int(size), self.n_projection)
+        network = QueueNetwork(encoder, projector, views, queue, self.momentum)
+        return network, QueueLoss(self.temperature)
+
+
+class QueueNetwork(nn.Module):
+    """A network that makes queries, its slow copy that makes keys, and their queue."""
+
+    def __init__(self, encoder, projector, views, queue, momentum):
+        super().__init__()
+        self.encoder = encoder
+        self.projector = projector
+        self.views = views
+        self.queue = queue
+        self.target = MovingAverage(nn.Sequential(encoder, projector), momentum)
+
+    def forward(self, samples, indices):
+        """Return queries and keys (b, d), earlier keys (q, d), and what to leave out.
+
+        The last, of shape (b, q), says which of the earlier keys are of the sample
+        itself. In training, the slow copy first follows what the last step has
+        changed, and the keys join the queue.
+        """
+        if self.training:
+            self.target.follow(nn.Sequential(self.encoder, self.projector))
+        queries = self.projector(self.encoder(self.views(samples)))
+        keys = self.target(self.views(samples))
+        # A copy: the loss is differentiated after the queue has moved on.
+        earlier = self.queue.keys.clone()
+        is_own = indices[:, None] == self.queue.owners
+        if self.training:
+            self.queue.push(unit_rows(keys), indices)
+        return queries, keys, earlier, is_own
+
+
+class Queue(nn.Module):
+    """The latest keys, and the samples they are of, in a ring.
+
+    It begins with random unit vectors, which are of no sample.
+
+    Parameters
+    ----------
+    size : int
+        Keys that are kept.
+    n_projection : int
+        Length of a key.
+    """
+
+    def __init__(self, size, n_projection):
+        super().__init__()
+        self.register_buffer("keys", random_unit_rows(size, n_projection))
+        self.register_buffer("owners", torch.full((size,), -1))
+        self.register_buffer("oldest", torch.zeros((), dtype=torch.int64))
+
+    def push(self, keys, owners):
+        """Put keys (b, d) of samples (b,) in the place of the oldest."""
+        size = len(self.keys)
+        keys, owners = keys[-size:], owners[-size:]
+        step = torch.arange(len(keys), device=keys.device)
+        places = (self.oldest + step) % size
+        self.keys[places] = keys
+        self.owners[places] = owners
+        self.oldest.copy_((self.oldest + len(keys)) % size)
+
+
+class QueueLoss(nn.Module):
+    """InfoNCE: the cross-entropy of finding the own key among those of a queue."""
+
+    def __init__(self, temperature=0.2):
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, queries, keys, earlier, is_own):
+        """Return the loss, and how often the own key is found."""
+        queries, keys = unit_rows(queries), unit_rows(keys)
+        own = (queries * keys).sum(dim=1, keepdim=True)
+        others = (queries @ earlier.T).masked_fill(is_own, -torch.inf)
+        logits = torch.cat([own, others], dim=1) / self.temperature  # (b, 1 + q)
+        loss = F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64))
+        found = (logits.detach().argmax(dim=1) == 0).float().mean()
+        return loss, {"loss": loss, "found": found}
