@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from sklearn_scan._engine import NeighborPairs, infer, left_align, settle_statistics
+from sklearn_scan._engine import NeighborPairs, infer, left_align
 from sklearn_scan._nets import ClusterHeads, Encoder
 from sklearn_scan._sources import ArraySource, learn_format
 
@@ -177,10 +177,16 @@ def fine_tune(network, views, neighbors, loss, schedule, run, *, freeze_encoder=
     network.views = views
     pairs = NeighborPairs(run.source, neighbors)
     with network.frozen_encoder(freeze_encoder):
-        run.trainer.train("fine_tuning", network, loss, pairs, schedule)
-    if not freeze_encoder:
-        settle_statistics(network.encoder, run.source, schedule.batch_size)
-    return run.judge.select_head(network) if network.heads.n_heads > 1 else network
+        run.trainer.train(
+            "fine_tuning",
+            network,
+            loss,
+            pairs,
+            schedule,
+            snapshot=run.snapshot_of(network, schedule.batch_size),
+        )
+        run.settle(network, schedule.batch_size)
+    return network
 
 
 class Judge:

@@ -117,7 +117,7 @@ def train_pretext(X, pretext, origin, trainer):
     if not np.isfinite(result[1]).all():
         raise ValueError(
             f"The training of the pretext {pretext!r} diverged: its embedding is not "
-            "finite. Lower its learning rate."
+            f"finite. Lower its learning rate (lr={getattr(pretext, 'lr', None)})."
         )
     if trainer.progress.was_stopped:
         raise _Unfinished(*result)

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the steps of one `fit` share, and the choice between their results."""
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from sklearn_scan._clustering import Judge
-from sklearn_scan._engine import Trainer, infer
+from sklearn_scan._engine import Trainer, infer, settle_statistics
 from sklearn_scan._sources import ArraySource
 
 # Each has a seed of its own, so that leaving one out changes nothing in the others.
-STEPS = ("pretext", "clustering", "fine_tuning", "self_labeling", "judging")
+STEPS = ("pretext", "clustering", "fine_tuning", "self_labeling", "judging", "settling")
 
 # A cluster is shown by the most typical of this many of its most confident members.
 _N_CONFIDENT = 10
@@ -27,6 +29,7 @@ class Run:
     context: object
     threshold: float
     keep: str
+    reconstruct: Callable
     source: ArraySource = None
     judge: Judge = None
     loss: float = np.inf
@@ -39,12 +42,34 @@ class Run:
         """Return the context with the seed of a step."""
         return self.runtime.isolated(self.seeds[step])
 
+    def settle(self, network, batch_size):
+        """Make a network that was trained on views ready for samples.
+
+        Its best head stays, and, where the encoder learned, batch normalisation takes
+        its statistics from the samples as they are.
+        """
+        with self.isolated("settling"):
+            if any(p.requires_grad for p in network.encoder.parameters()):
+                settle_statistics(network.encoder, self.source, batch_size)
+            if network.heads.n_heads > 1:
+                self.judge.select_head(network)
+        return network.eval()
+
+    def snapshot_of(self, network, batch_size):
+        """Return a function that makes an estimator of a network in training."""
+
+        def take():
+            settled = self.settle(copy.deepcopy(network), batch_size)
+            return self.reconstruct(settled, self.runtime)
+
+        return take
+
     def judges_better(self, step, network):
         """Judge the network of a step, against the best so far, and write it down."""
         with self.isolated("judging"):
             loss = self.judge.loss(network)
         # False for nan, where training diverged.
-        kept = loss <= self.loss or self.keep == "last"
+        kept = loss <= (np.inf if self.keep == "last" else self.loss)
         notes = self.trainer.progress.history.setdefault("selection", [])
         confidence = infer(network.probabilities, self.source).amax(dim=1)
         coverage = float((confidence > self.threshold).float().mean())

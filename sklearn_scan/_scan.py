@@ -42,7 +42,7 @@ from sklearn_scan._engine import (
     FitProgress,
     Runtime,
     Trainer,
-    checkpoint_folder,
+    checkpoint_path,
     infer,
     resolve_seed,
     spawn_seeds,
@@ -339,9 +339,10 @@ class SCANClustering(
         self._check_parameters()
         # Should this fit fail, nothing of an earlier one is to be predicted with.
         self.__dict__.pop("net_", None)
+        given = X
         X = check_samples(self, X, image_shape=self._asked_image_shape(), reset=True)
         self._check_sizes(len(X))
-        run = self._begin(X)
+        run = self._begin(X, y, given=given)
 
         # Step 1: train the pretext task, and mine neighbours in its embedding.
         self.pretext_, self.embedding_ = self._learn_embedding(X, run)
@@ -352,7 +353,9 @@ class SCANClustering(
         network = self._self_label(network, run)
 
         self._describe(network, run)
-        run.context.call_on_fit_task_end(estimator=self, X=X)
+        run.context.call_on_fit_task_end(
+            estimator=self, X=given, y=y, reconstruction_attributes={}
+        )
         return self
 
     def predict(self, X):
@@ -446,7 +449,7 @@ class SCANClustering(
 
     # The steps of the algorithm.
 
-    def _begin(self, X):
+    def _begin(self, X, y, given):
         """Gather what the steps share."""
         runtime = self._runtime()
         seed = resolve_seed(self.random_state)
@@ -462,17 +465,18 @@ class SCANClustering(
             steps += [pretext, self.fine_tuning, self.self_labeling]
         n_stages = sum(step is not None for step in steps)
         context = self._init_callback_context(max_subtasks=n_stages)
-        context.call_on_fit_task_begin(estimator=self, X=X)
-        progress = FitProgress(self, context, self.verbose)
+        context.call_on_fit_task_begin(estimator=self, X=given, y=y)
+        progress = FitProgress(self, context, self.verbose, given, y)
         self.history_ = progress.history
         return Run(
             pretext=pretext,
-            trainer=Trainer(runtime, progress, self._checkpoint_folder(X)),
+            trainer=Trainer(runtime, progress, self._checkpoints(X)),
             seeds=seeds,
             memory=_open_memory(self.memory),
             context=context,
             threshold=self.threshold,
             keep=self.keep,
+            reconstruct=self._reconstruct,
         )
 
     def _learn_embedding(self, X, run):
@@ -549,10 +553,9 @@ class SCANClustering(
             candidate = self_label(
                 network,
                 build_views(self._views_of(training), run.source, strong=True),
-                run.source,
                 ConfidenceLoss(self.threshold, self.class_weight == "balanced"),
                 training.make_schedule("self_labeling", self.batch_size),
-                run.trainer,
+                run,
                 freeze_encoder=training.freeze_encoder,
                 is_guarded=self.keep == "best",
             )
@@ -623,20 +626,27 @@ class SCANClustering(
     def _views_of(self, training):
         return self.views if training.views is None else training.views
 
-    def _checkpoint_folder(self, X):
-        """Return where this fit, and no other, keeps its state."""
+    def _checkpoints(self, X):
+        """Return the file of each stage, which depends on all that the stage does."""
         if self.checkpoint is None:
-            return None
+            return {}
         if not isinstance(self.random_state, Integral):
             raise ValueError(
                 "checkpoint= finds an interrupted fit again by its parameters, and "
                 f"random_state={self.random_state!r} makes every fit a new one. Pass "
                 "an int."
             )
-        parameters = self.get_params(deep=True)
-        for name in ("checkpoint", "memory", "verbose", "device"):
-            del parameters[name]
-        return checkpoint_folder(self.checkpoint, X, parameters)
+        files, names = {}, []
+        for stage, parameters in _STAGE_PARAMETERS.items():
+            names += parameters
+            values = {name: getattr(self, name) for name in names}
+            files[stage] = checkpoint_path(self.checkpoint, stage, X, values)
+        return files
+
+    def _reconstruct(self, network, runtime):
+        """Return what a copy of the estimator lacks to predict with a network."""
+        loss = SCANLoss(self.entropy_weight)
+        return {"net_": wrap_trained(network, loss, runtime)}
 
     def _is_end_to_end(self):
         """Say whether the net reads samples, and not an embedding made by others."""
@@ -676,6 +686,22 @@ class SCANClustering(
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+# What each stage depends on beyond those before it, apart from X.
+_STAGE_PARAMETERS = {
+    "pretext": ["pretext", "encoder", "image_shape", "precision", "random_state"],
+    "clustering": [
+        "n_clusters",
+        "K",
+        "entropy_weight",
+        "n_heads",
+        "clustering",
+        "batch_size",
+    ],
+    "fine_tuning": ["fine_tuning", "views"],
+    "self_labeling": ["self_labeling", "threshold", "class_weight", "keep"],
+}
 
 
 def _open_memory(memory):

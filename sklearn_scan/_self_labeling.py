@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
-from sklearn_scan._engine import Samples, infer, settle_statistics
+from sklearn_scan._engine import Samples, infer
 
 
 class ConfidenceLoss(nn.Module):
@@ -85,10 +85,9 @@ class SelfLabelingNetwork(nn.Module):
 def self_label(
     network,
     views,
-    source,
     loss,
     schedule,
-    trainer,
+    run,
     *,
     freeze_encoder=False,
     is_guarded=True,
@@ -102,17 +101,23 @@ def self_label(
         were lost: class balancing pulls a cluster without a confident member apart.
         Without the guard there is a network in any case.
     """
-    before = infer(network.probabilities, source)
+    before = infer(network.probabilities, run.source)
     if is_guarded and (objection := _object_to_start(before, loss.threshold)):
         _warn(objection)
         return None
     network = copy.deepcopy(network)
     module = SelfLabelingNetwork(network, views)
     with network.frozen_encoder(freeze_encoder):
-        trainer.train("self_labeling", module, loss, Samples(source), schedule)
-    if not freeze_encoder:
-        settle_statistics(network.encoder, source, schedule.batch_size)
-    after = infer(network.probabilities, source)
+        run.trainer.train(
+            "self_labeling",
+            module,
+            loss,
+            Samples(run.source),
+            schedule,
+            snapshot=run.snapshot_of(network, schedule.batch_size),
+        )
+        run.settle(network, schedule.batch_size)
+    after = infer(network.probabilities, run.source)
     if is_guarded and len(after.argmax(dim=1).unique()) < len(
         before.argmax(dim=1).unique()
     ):

@@ -188,9 +188,9 @@ class Record:
     def on_fit_task_begin(self, estimator, context):
         self.begun.append((context.task_name, context.max_subtasks))
 
-    def on_fit_task_end(self, estimator, context, *, metadata):
+    def on_fit_task_end(self, estimator, context):
         self.ended.append(context.task_name)
-        return context.task_name == "epoch" and metadata["stage"] == self.stop
+        return context.task_name == "epoch" and context.parent.task_name == self.stop
 
     def teardown(self, estimator, context):
         pass

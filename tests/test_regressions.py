@@ -91,7 +91,7 @@ def test_a_network_that_diverged_is_not_kept(images, monkeypatch):
     import copy
 
     monkeypatch.setattr(
-        "sklearn_scan._scan.fine_tune", lambda net, *a: diverge(copy.deepcopy(net))
+        "sklearn_scan._scan.fine_tune", lambda net, *a, **k: diverge(copy.deepcopy(net))
     )
     clusterer = quick(fine_tuning=Training(epochs=1)).fit(images)
     assert np.isfinite(clusterer.confidence_).all()

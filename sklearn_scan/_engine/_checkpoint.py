@@ -11,13 +11,13 @@ from skorch.history import History
 from sklearn_scan._version import __version__
 
 
-def checkpoint_folder(root, *identity):
-    """Return the folder below `root` for what `identity` describes.
+def checkpoint_path(root, stage, *identity):
+    """Return the file below `root` for a stage of what `identity` describes.
 
-    The folder is named by a hash of arrays, parameters and version, so that no fit goes
-    on where a different one stopped.
+    It is named by a hash of arrays, parameters and version, so that no stage goes on
+    where a different one stopped.
     """
-    return Path(root) / joblib.hash((__version__, *identity))[:16]
+    return Path(root) / f"{stage}-{joblib.hash((__version__, *identity))[:16]}.pt"
 
 
 class Checkpoint(Callback):

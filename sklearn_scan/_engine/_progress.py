@@ -20,6 +20,8 @@ class FitProgress:
         The task of scikit-learn's callback API that stages become subtasks of.
     verbose : int
         Whether to print a line per epoch.
+    X, y : object, default=None
+        What `fit` was called with; handed to the callbacks.
 
     Attributes
     ----------
@@ -29,25 +31,34 @@ class FitProgress:
         Whether a callback ended a stage before its time.
     """
 
-    def __init__(self, estimator, context, verbose):
+    def __init__(self, estimator, context, verbose, X=None, y=None):
         self.estimator = estimator
         self.context = context
         self.verbose = verbose
+        self.X = X
+        self.y = y
         self.history = {}
         self.was_stopped = False
 
     @contextmanager
-    def stage(self, name, n_epochs):
-        """Announce a stage; yield what its net calls: a recorder and a reporter."""
+    def stage(self, name, n_epochs, snapshot=None):
+        """Announce a stage; yield what its net calls: a recorder and a reporter.
+
+        `snapshot` returns the attributes of an estimator that is ready to predict, as
+        if `fit` had stopped now; it is called where a callback asks for that.
+        """
         task = self.context.subcontext(name, max_subtasks=n_epochs)
-        task.call_on_fit_task_begin(estimator=self.estimator)
+        task.call_on_fit_task_begin(estimator=self.estimator, X=self.X, y=self.y)
         recorder = Recorder(self.history.setdefault(name, []))
-        reporter = StageReporter(
-            self.estimator, task, name, n_epochs, recorder.records, self.verbose
-        )
+        reporter = StageReporter(self, task, name, n_epochs, recorder.records, snapshot)
         yield recorder, reporter
         self.was_stopped |= reporter.was_stopped
-        task.call_on_fit_task_end(estimator=self.estimator)
+        task.call_on_fit_task_end(
+            estimator=self.estimator,
+            X=self.X,
+            y=self.y,
+            reconstruction_attributes=snapshot,
+        )
 
     def say(self, text):
         """Print a line, if lines are wanted."""
@@ -91,33 +102,42 @@ class StageReporter(Callback):
 
     Parameters
     ----------
-    estimator, task, name, n_epochs, records, verbose
-        See `FitProgress`.
+    progress : FitProgress
+        Of the whole fit.
+    task : CallbackContext
+        Of the stage.
+    name, n_epochs, snapshot
+        See `FitProgress.stage`.
+    records : list of dict
+        Of the epochs so far.
     """
 
-    def __init__(self, estimator, task, name, n_epochs, records, verbose):
-        self.estimator = estimator
+    def __init__(self, progress, task, name, n_epochs, records, snapshot):
+        self.progress = progress
         self.task = task
         self.name = name
         self.n_epochs = n_epochs
         self.records = records
-        self.verbose = verbose
+        self.snapshot = snapshot
         self.was_stopped = False
 
     def on_epoch_begin(self, net, **kwargs):
         """Open a subtask."""
         self.epoch_ = self.task.subcontext("epoch")
-        self.epoch_.call_on_fit_task_begin(estimator=self.estimator)
+        self.epoch_.call_on_fit_task_begin(
+            estimator=self.progress.estimator, X=self.progress.X, y=self.progress.y
+        )
 
     def on_epoch_end(self, net, **kwargs):
         """Print, and stop the stage if a callback says so."""
         record = self.records[-1]
-        if self.verbose:
+        if self.progress.verbose:
             print(self._line(record), flush=True)
         if self.epoch_.call_on_fit_task_end(
-            estimator=self.estimator,
-            # `metadata` is how the callback API hands over more than X and y.
-            metadata={"stage": self.name, **record},
+            estimator=self.progress.estimator,
+            X=self.progress.X,
+            y=self.progress.y,
+            reconstruction_attributes=self.snapshot,
         ):
             self.was_stopped = True
             raise StopStage
@@ -133,7 +153,7 @@ class StageReporter(Callback):
         left = record["seconds"] * (1 / done - 1)
         width = len(str(self.n_epochs))
         return (
-            f"[{type(self.estimator).__name__}] {self.name:<13} "
+            f"[{type(self.progress.estimator).__name__}] {self.name:<13} "
             f"{record['epoch']:>{width}}/{self.n_epochs}  {numbers}  "
             f"{record['seconds']:.1f} s, {left:.1f} s left"
         )

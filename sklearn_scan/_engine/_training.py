@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Train a stage, and apply what was trained."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import torch
 from torch.optim.swa_utils import update_bn
@@ -26,16 +25,16 @@ class Trainer:
         Device and precision.
     progress : FitProgress
         Told of each stage and each epoch.
-    folder : Path or None
-        Where stages write their state after every epoch, and look for one to go on
-        from.
+    checkpoints : dict of str to Path
+        For each stage the file in which it writes its state after every epoch, and
+        looks for one to go on from; empty for none.
     """
 
     runtime: Runtime
     progress: FitProgress
-    folder: Path | None = None
+    checkpoints: dict = field(default_factory=dict)
 
-    def train(self, stage, module, criterion, data, schedule):
+    def train(self, stage, module, criterion, data, schedule, snapshot=None):
         """Train the module of a stage and return its net.
 
         Parameters
@@ -48,6 +47,8 @@ class Trainer:
             What it learns from.
         schedule : Schedule
             How long and how fast.
+        snapshot : callable or None, default=None
+            See `FitProgress.stage`.
 
         Returns
         -------
@@ -56,12 +57,11 @@ class Trainer:
         """
         epochs = schedule.n_epochs(len(data))
         annealing = schedule.make_annealing(len(data))
-        with self.progress.stage(stage, epochs) as (recorder, reporter):
+        with self.progress.stage(stage, epochs, snapshot) as (recorder, reporter):
             callbacks = [("annealing", annealing), ("recorder", recorder)]
             n_done = 0
-            if self.folder is not None:
-                path = self.folder / f"{stage}.pt"
-                checkpoint = Checkpoint(path, recorder, annealing)
+            if stage in self.checkpoints:
+                checkpoint = Checkpoint(self.checkpoints[stage], recorder, annealing)
                 n_done = checkpoint.n_done
                 # Before the reporter, which may be told to stop.
                 callbacks.append(("checkpoint", checkpoint))

@@ -195,7 +195,9 @@ class BasePretext(
         runtime = Runtime.resolve(self.device, self.precision)
         context = self._init_callback_context(max_subtasks=1)
         context.call_on_fit_task_begin(estimator=self, X=X)
-        progress = FitProgress(self, context, self.verbose)
+        progress = FitProgress(self, context, self.verbose, X, y)
+        # There from the start, so that callbacks can read it.
+        self.history_ = progress.history.setdefault("pretext", [])
         self._fit_samples(X, Trainer(runtime, progress))
         context.call_on_fit_task_end(estimator=self, X=X)
         return self
