@@ -21,13 +21,12 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt
-import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from sklearn_scan import SCANClustering
+from sklearn_scan.inspection import PrototypesDisplay
 from sklearn_scan.metrics import hungarian_accuracy_score
 
 default_output = Path(__file__).resolve().parent.parent / "docs" / "digits.png"
@@ -76,71 +75,11 @@ for method, labels in labels_of.items():
 #
 # A row is a cluster: its prototype in the frame, and twelve of its members.
 
-N_SHOWN = 12
-INK, ACCENT = "0.15", "#d1495b"
-
-
-def draw_image(axes, image):
-    axes.imshow(image, cmap="gray_r", vmin=0, vmax=16, interpolation="nearest")
-    for spine in axes.spines.values():
-        spine.set(visible=True, color="0.85", linewidth=0.6)
-
-
-def draw_cluster(row, cluster, random):
-    """Draw a cluster into a row of axes: label, prototype, gap, members."""
-    label, prototype, _, *others = row
-    members = np.flatnonzero(clusterer.labels_ == cluster)
-    text = f"cluster {cluster} \N{EN DASH} {len(members)} images"
-    label.text(0.96, 0.5, text, ha="right", va="center", color=INK, fontsize=10)
-    if len(members) == 0:
-        return
-    draw_image(prototype, images[clusterer.prototypes_[cluster]])
-    for spine in prototype.spines.values():
-        spine.set(color=ACCENT, linewidth=2)
-    shown = random.choice(members, size=min(N_SHOWN, len(members)), replace=False)
-    for axes, member in zip(others, shown, strict=False):
-        draw_image(axes, images[member])
-
-
-# Inches: margins around the grid; images are 0.46 wide, the label and the gap differ.
-widths = [1.65, 0.46, 0.14, *[0.46] * N_SHOWN]
-space, top, margin = 0.06, 0.7, 0.15
-n_rows = clusterer.n_clusters
-width = sum(widths) + space * (len(widths) - 1) + 2 * margin
-height = n_rows * 0.46 + space * (n_rows - 1) + top + margin
-figure, grid = plt.subplots(
-    n_rows,
-    len(widths),
-    figsize=(width, height),
-    gridspec_kw={
-        "width_ratios": widths,
-        "wspace": space / np.mean(widths),
-        "hspace": space / 0.46,
-        "left": margin / width,
-        "right": 1 - margin / width,
-        "bottom": margin / height,
-        "top": 1 - top / height,
-    },
+display = PrototypesDisplay.from_estimator(
+    clusterer, images, n_members=12, cmap="gray_r"
 )
-for axes in grid.flat:
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-random = np.random.default_rng(0)
-for cluster, row in enumerate(grid):
-    draw_cluster(row, cluster, random)
-
-heading = {"color": "0.4", "fontsize": 9, "pad": 7}
-grid[0, 1].set_title("prototype", **heading | {"color": ACCENT})
-grid[0, 3].set_title("members drawn at random", loc="left", **heading)
-figure.suptitle(
-    f"SCANClustering of {len(images):,} digits, without labels",
-    x=0.5,
-    y=1 - 0.12 / height,
-    va="top",
-    color=INK,
-    fontsize=13,
-)
+display.figure_.suptitle(f"SCANClustering of {len(images):,} digits, without labels")
 
 output.parent.mkdir(parents=True, exist_ok=True)
-figure.savefig(output, dpi=150, facecolor="white")
+display.figure_.savefig(output, dpi=150, bbox_inches="tight", pad_inches=0.15)
 print(f"\nThe picture is at {output}")

@@ -45,7 +45,9 @@ def resolve_pretext(pretext, *, encoder, is_image, seed):
         for name, value in pretext.get_params(deep=True).items()
         if name.rpartition("__")[2] == "random_state" and value is None
     }
-    return pretext.set_params(**unset)
+    if unset:
+        pretext.set_params(**unset)
+    return pretext
 
 
 def thaw(pretext):
@@ -159,7 +161,7 @@ def _source_of(factory):
 
 def fit_transformer(rows, pretext):
     """Fit any transformer on rows; return it and the embedding."""
-    return pretext.fit(rows), transform_rows(rows, pretext)
+    return pretext.fit(rows, None), transform_rows(rows, pretext)
 
 
 def transform_rows(rows, pretext):

@@ -5,6 +5,7 @@ import os
 import warnings
 from numbers import Integral, Real
 
+import joblib
 import numpy as np
 import torch
 from sklearn.base import (
@@ -15,8 +16,10 @@ from sklearn.base import (
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, check_memory
+from torch import nn
 
 from sklearn_scan._clustering import (
+    ClusterNetwork,
     Judge,
     SCANLoss,
     fine_tune,
@@ -48,7 +51,7 @@ from sklearn_scan._engine import (
     spawn_seeds,
     wrap_trained,
 )
-from sklearn_scan._nets import ENCODERS
+from sklearn_scan._nets import ENCODERS, ClusterHeads
 from sklearn_scan._run import STEPS, Run, find_prototypes
 from sklearn_scan._self_labeling import ConfidenceLoss, self_label
 from sklearn_scan._sources import ArraySource, check_samples, learn_format
@@ -342,6 +345,7 @@ class SCANClustering(
         given = X
         X = check_samples(self, X, image_shape=self._asked_image_shape(), reset=True)
         self._check_sizes(len(X))
+        self._check_steps(is_image=X.ndim > 2)
         run = self._begin(X, y, given=given)
 
         # Step 1: train the pretext task, and mine neighbours in its embedding.
@@ -529,18 +533,22 @@ class SCANClustering(
         return run.better("fine_tuning", candidate, network)
 
     def _start_network(self, loss, run):
-        """Search heads on the embedding, or draw them at random."""
+        """Search heads on the embedding, or put random ones on the encoder."""
+        n_clusters, n_heads = int(self.n_clusters), int(self.n_heads)
         training = self._training("clustering")
-        network = make_heads(self.embedding_, int(self.n_clusters), int(self.n_heads))
-        if training is not None:
-            network = search_heads(
-                network,
-                self.embedding_,
-                self.neighbors_,
-                loss,
-                training.make_schedule("clustering", self.batch_size),
-                run.trainer,
-            )
+        if training is None:
+            encoder = self.pretext_.make_encoder()
+            heads = ClusterHeads(encoder.n_features, n_clusters, n_heads)
+            network = ClusterNetwork(encoder, heads, nn.Identity())
+            return network.to(run.runtime.device)
+        network = search_heads(
+            make_heads(self.embedding_, n_clusters, n_heads),
+            self.embedding_,
+            self.neighbors_,
+            loss,
+            training.make_schedule("clustering", self.batch_size),
+            run.trainer,
+        )
         if self._is_end_to_end():
             network = network.on_top_of(self.pretext_.make_embedder())
         return network
@@ -585,7 +593,7 @@ class SCANClustering(
         """Return `image_shape`, of the clusterer or else of its pretext."""
         pretext = thaw(self.pretext)
         if self.image_shape is None and isinstance(pretext, BasePretext):
-            return getattr(pretext, "image_shape_", pretext.image_shape)
+            return pretext.image_shape
         return self.image_shape
 
     def _check_parameters(self):
@@ -604,12 +612,28 @@ class SCANClustering(
                 f"{self.pretext!r}, which has an encoder of its own. Give the encoder "
                 "to the pretext, or leave the pretext out."
             )
-        if isinstance(self.pretext, BasePretext) and is_trained(self.pretext):
+        if is_trained(self.pretext) and self.pretext._trains:
             warnings.warn(
-                f"The pretext {self.pretext!r} is fitted, and will be trained anew. To "
-                "use it as it is, pass sklearn.frozen.FrozenEstimator(pretext).",
+                f"The pretext {type(self.pretext).__name__} is fitted, and will be "
+                "trained anew. To use it as it is, pass "
+                "sklearn.frozen.FrozenEstimator(pretext).",
                 UserWarning,
                 stacklevel=4,
+            )
+
+    def _check_steps(self, is_image):
+        trains = is_image or self.encoder != "auto"
+        own = isinstance(thaw(self.pretext), BasePretext)
+        if self.clustering is None and not (own or (self.pretext == "auto" and trains)):
+            raise ValueError(
+                "clustering=None leaves nothing to train: the samples are rows, or the "
+                "pretext has no network, so that there is no fine-tuning. Leave "
+                'clustering at "auto".'
+            )
+        if self.clustering is None and self.fine_tuning is None:
+            raise ValueError(
+                "clustering=None and fine_tuning=None were given; heads need one of "
+                "them to learn."
             )
 
     def _check_sizes(self, n_samples):
@@ -636,11 +660,11 @@ class SCANClustering(
                 f"random_state={self.random_state!r} makes every fit a new one. Pass "
                 "an int."
             )
-        files, names = {}, []
-        for stage, parameters in _STAGE_PARAMETERS.items():
-            names += parameters
+        files, identity = {}, joblib.hash(X)
+        for stage, names in _STAGE_PARAMETERS.items():
             values = {name: getattr(self, name) for name in names}
-            files[stage] = checkpoint_path(self.checkpoint, stage, X, values)
+            identity = joblib.hash((identity, values))
+            files[stage] = checkpoint_path(self.checkpoint, stage, identity)
         return files
 
     def _reconstruct(self, network, runtime):

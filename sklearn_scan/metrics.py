@@ -159,6 +159,13 @@ class AlignedConfusion(NamedTuple):
     clusters : ndarray of shape (max(n_classes, n_clusters),)
         The cluster of each column; -1 for a column of zeros, which stands for the
         cluster that a class did not get.
+
+    Examples
+    --------
+    >>> from sklearn_scan.metrics import aligned_confusion_matrix
+    >>> confusion = aligned_confusion_matrix(["a", "a", "b"], [1, 1, 0])
+    >>> confusion.classes.tolist(), confusion.clusters.tolist()
+    (['a', 'b'], [1, 0])
     """
 
     matrix: np.ndarray
@@ -198,6 +205,8 @@ def aligned_confusion_matrix(y_true, y_pred, *, superclasses=None, normalize=Non
 
     Raises
     ------
+    TypeError
+        If `superclasses` is no mapping.
     ValueError
         If the lengths differ, there is no sample, a class has no superclass, the name
         of a column of zeros is that of a cluster, or `normalize` is something else.
@@ -221,25 +230,12 @@ def aligned_confusion_matrix(y_true, y_pred, *, superclasses=None, normalize=Non
     if normalize not in (None, "true"):
         raise ValueError(f"normalize must be None or 'true'. Got {normalize!r}.")
     table, rows, columns = _match(y_true, y_pred)
-    classes = np.unique(column_or_1d(y_true))
-    clusters, absent = _with_unmatched(np.unique(column_or_1d(y_pred)))
+    classes, clusters = (np.unique(column_or_1d(y)) for y in (y_true, y_pred))
     n_absent = len(classes) - len(rows)
-    if n_absent and (clusters == absent).any():
-        raise ValueError(
-            f"Some classes match no cluster, and their columns would be called "
-            f"{absent!r}, which is also a cluster. Rename that cluster."
-        )
-    # Absent clusters become empty columns, so that every class has a column.
     table = np.pad(table, [(0, 0), (0, n_absent)])
-    clusters = np.append(clusters, np.full(n_absent, absent, dtype=clusters.dtype))
-    column_of_class = np.full(len(classes), -1)
-    column_of_class[rows] = columns
-    column_of_class[column_of_class < 0] = len(columns) + np.arange(n_absent)
-
+    clusters = _append_absent(clusters, n_absent)
     row_order = _order_of_classes(classes, superclasses)
-    surplus = np.setdiff1d(np.arange(len(clusters)), column_of_class)
-    by_size = np.argsort(-table[:, surplus].sum(axis=0), kind="stable")
-    column_order = np.append(column_of_class[row_order], surplus[by_size])
+    column_order = _order_of_columns(table, rows, columns, row_order)
     matrix = table[np.ix_(row_order, column_order)]
     if normalize == "true":
         matrix = matrix / matrix.sum(axis=1, keepdims=True)
@@ -358,10 +354,42 @@ def _with_unmatched(names):
     return (names.astype(object) if unmatched is None else names), unmatched
 
 
+def _append_absent(clusters, n_absent):
+    """Append a name for each of the clusters that classes did not get."""
+    clusters, absent = _with_unmatched(clusters)
+    if n_absent and (clusters == absent).any():
+        raise ValueError(
+            f"Some classes match no cluster, and their columns would be called "
+            f"{absent!r}, which is also a cluster. Rename that cluster."
+        )
+    return np.append(clusters, np.full(n_absent, absent, dtype=clusters.dtype))
+
+
+def _order_of_columns(table, rows, columns, row_order):
+    """Return the order of columns: those matched with rows, then the others by size.
+
+    `table` has at least as many columns as rows; only zeros in those added for rows
+    that no column was matched with.
+    """
+    column_of_row = np.full(len(table), -1)
+    column_of_row[rows] = columns
+    others = np.setdiff1d(np.arange(table.shape[1]), columns)
+    n_unmatched = len(table) - len(rows)
+    column_of_row[column_of_row < 0] = others[:n_unmatched]
+    surplus = others[n_unmatched:]
+    by_size = np.argsort(-table[:, surplus].sum(axis=0), kind="stable")
+    return np.append(column_of_row[row_order], surplus[by_size])
+
+
 def _order_of_classes(classes, superclasses):
     """Return the order of sorted classes: by superclass where these are given."""
     if superclasses is None:
         return np.arange(len(classes))
+    if not hasattr(superclasses, "keys"):
+        raise TypeError(
+            "superclasses must be a mapping from every class to its superclass, such "
+            f"as a dict. Got a {type(superclasses).__name__}."
+        )
     missing = [c for c in classes.tolist() if c not in superclasses]
     if missing:
         raise ValueError(

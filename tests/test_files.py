@@ -425,6 +425,8 @@ def test_a_clusterer_takes_folders_and_lists_of_files(tmp_path):
         n_clusters=2,
         image_shape=(16, 16, 3),
         pretext=SimCLR(epochs=1),
+        fine_tuning=None,
+        self_labeling=None,
         random_state=0,
     ).fit(tmp_path)
     assert clusterer.image_shape_ == (16, 16, 3)

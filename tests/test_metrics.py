@@ -7,6 +7,7 @@ from sklearn.model_selection import cross_validate
 
 from sklearn_scan.metrics import (
     align_labels,
+    aligned_confusion_matrix,
     hungarian_accuracy_score,
     hungarian_accuracy_scorer,
     majority_accuracy_score,
@@ -68,7 +69,7 @@ def test_splitting_a_cluster_lowers_hungarian_and_not_majority():
     assert majority_accuracy_score(y_true, split) == 1
 
 
-@pytest.mark.parametrize("score", [*ACCURACIES, align_labels])
+@pytest.mark.parametrize("score", [*ACCURACIES, align_labels, aligned_confusion_matrix])
 def test_lengths_must_agree_and_not_be_zero(score):
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         score([0, 1, 2], [0, 1])
@@ -113,6 +114,89 @@ def test_the_name_of_unmatched_must_be_free_where_it_is_needed(classes):
     with pytest.raises(ValueError, match=r"would be called .* Rename that class"):
         align_labels(y_true, [0, 0, 1, 2])
     assert align_labels(y_true, [5, 5, 4, 4]).tolist() == y_true.tolist()
+
+
+# --- aligned confusion matrix ------------------------------------------------------
+
+
+def test_as_many_clusters_as_classes():
+    y_true = ["cat"] * 3 + ["dog"] * 3 + ["owl"] * 2
+    got = aligned_confusion_matrix(y_true, [7, 7, 2, 2, 2, 2, 5, 2])
+    assert got.matrix.tolist() == [[2, 1, 0], [0, 3, 0], [0, 1, 1]]
+    assert got.matrix.dtype == np.int64
+    assert got.classes.tolist() == ["cat", "dog", "owl"]
+    assert got.clusters.tolist() == [7, 2, 5]
+
+
+def test_surplus_clusters_follow_by_size():
+    y_true = [0] * 10 + [1] * 8
+    y_pred = [3] * 4 + [9] * 1 + [2] * 3 + [0] * 2 + [1] * 6 + [0] * 2
+    matrix, _, clusters = aligned_confusion_matrix(y_true, y_pred)
+    assert clusters.tolist() == [3, 1, 0, 2, 9]
+    assert matrix.tolist() == [[4, 0, 2, 3, 1], [0, 6, 2, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("clusters", "absent"), [([4, 6], -1), (["u", "v"], ""), ([0.5, 1.5], None)]
+)
+def test_classes_without_a_cluster_have_a_column_of_zeros(clusters, absent):
+    y_pred = [clusters[i] for i in (0, 0, 1, 0, 1, 1, 1)]
+    got = aligned_confusion_matrix([0, 0, 1, 1, 2, 2, 2], y_pred)
+    assert got.matrix.tolist() == [[2, 0, 0], [1, 0, 1], [0, 0, 3]]
+    assert got.clusters.tolist() == [clusters[0], absent, clusters[1]]
+
+
+@pytest.mark.parametrize("n_clusters", [1, 3, 5, 9])
+def test_the_diagonal_holds_what_the_accuracy_counts(n_clusters):
+    y_true, y_pred = random_labels(n_clusters=n_clusters)
+    matrix, classes, clusters = aligned_confusion_matrix(y_true, y_pred)
+    assert matrix.shape == (5, max(5, n_clusters))
+    assert np.trace(matrix) / 200 == hungarian_accuracy_score(y_true, y_pred)
+    assert matrix.sum(axis=1).tolist() == np.bincount(y_true).tolist()
+    for column, cluster in zip(matrix.T, clusters, strict=True):
+        assert column.sum() == (y_pred == cluster).sum()
+    aligned = align_labels(y_true, y_pred)
+    for name, cluster in zip(classes, clusters, strict=False):
+        assert set(aligned[y_pred == cluster]) <= {name}
+
+
+def test_superclasses_order_rows_and_columns():
+    y_true, y_pred = random_labels()
+    superclasses = {0: "b", 1: "a", 2: "b", 3: "c", 4: "a"}
+    plain = aligned_confusion_matrix(y_true, y_pred)
+    got = aligned_confusion_matrix(y_true, y_pred, superclasses=superclasses)
+    order = [1, 4, 0, 2, 3]
+    assert got.classes.tolist() == order
+    columns = [*order, 5, 6]
+    assert got.clusters.tolist() == plain.clusters[columns].tolist()
+    np.testing.assert_array_equal(got.matrix, plain.matrix[np.ix_(order, columns)])
+
+
+def test_rows_sum_to_one_where_they_are_normalised():
+    y_true, y_pred = random_labels()
+    counts = aligned_confusion_matrix(y_true, y_pred).matrix
+    shares = aligned_confusion_matrix(y_true, y_pred, normalize="true").matrix
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    np.testing.assert_allclose(shares, counts / counts.sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "says"),
+    [
+        ({"normalize": "pred"}, ValueError, r"None or 'true'. Got 'pred'"),
+        ({"superclasses": {0: "a"}}, ValueError, r"lacks 2 of 3 classes, .* 1\."),
+        ({"superclasses": ["a", "b", "c"]}, TypeError, r"mapping .* Got a list"),
+    ],
+)
+def test_what_a_confusion_matrix_refuses(kwargs, error, says):
+    with pytest.raises(error, match=says):
+        aligned_confusion_matrix([0, 1, 2], [0, 1, 2], **kwargs)
+
+
+def test_a_cluster_may_be_called_minus_one_unless_one_is_absent():
+    assert aligned_confusion_matrix([0, 1], [-1, 3]).clusters.tolist() == [-1, 3]
+    with pytest.raises(ValueError, match=r"called -1, .* Rename that cluster"):
+        aligned_confusion_matrix([0, 1, 2], [-1, 3, 3])
 
 
 # --- top k -------------------------------------------------------------------------

@@ -11,13 +11,13 @@ from skorch.history import History
 from sklearn_scan._version import __version__
 
 
-def checkpoint_path(root, stage, *identity):
+def checkpoint_path(root, stage, identity):
     """Return the file below `root` for a stage of what `identity` describes.
 
-    It is named by a hash of arrays, parameters and version, so that no stage goes on
-    where a different one stopped.
+    Its name is a hash of that and of the version, so that no stage goes on where a
+    different one stopped.
     """
-    return Path(root) / f"{stage}-{joblib.hash((__version__, *identity))[:16]}.pt"
+    return Path(root) / f"{stage}-{joblib.hash((__version__, identity))[:16]}.pt"
 
 
 class Checkpoint(Callback):

@@ -107,21 +107,24 @@ def convnet(shape):
     return ConvNet(n_channels, min(height, width))
 
 
-def resnet(name, shape, *, cifar_stem):
+def resnet(name, shape, *, stem="imagenet"):
     """Make torchvision's ResNet `name` without its classifier.
 
-    With `cifar_stem`, the first convolution is 3 x 3 with stride one and there is no
-    max-pooling, as SimCLR (Chen et al., 2020, B.9) and SCAN do for 32 x 32 images.
+    With the stem "cifar", the first convolution is 3 x 3 with stride one and there is
+    no max-pooling, as SimCLR (Chen et al., 2020, B.9) and SCAN do for 32 x 32 images.
+    With "stl", SCAN's for 96 x 96 images, pooling over 2 x 2 follows.
     """
     import torchvision
 
     network = getattr(torchvision.models, name)(weights=None)
-    first = network.conv1
-    if cifar_stem:
+    if stem != "imagenet":
         network.conv1 = nn.Conv2d(shape[0], 64, 3, stride=1, padding=1, bias=False)
-        network.maxpool = nn.Identity()
-    elif shape[0] != first.in_channels:
+    elif shape[0] != network.conv1.in_channels:
         network.conv1 = nn.Conv2d(shape[0], 64, 7, stride=2, padding=3, bias=False)
+    if stem == "cifar":
+        network.maxpool = nn.Identity()
+    elif stem == "stl":
+        network.maxpool = nn.MaxPool2d(2, padding=1)
     network.fc = nn.Identity()
     return network
 
@@ -129,8 +132,9 @@ def resnet(name, shape, *, cifar_stem):
 # Every encoder with a name. A factory is given the shape of a decoded sample.
 ENCODERS = {"convnet": convnet, "mlp": mlp}
 for _name in ("resnet18", "resnet34", "resnet50"):
-    ENCODERS[_name] = partial(resnet, _name, cifar_stem=False)
-    ENCODERS[f"{_name}_cifar"] = partial(resnet, _name, cifar_stem=True)
+    ENCODERS[_name] = partial(resnet, _name)
+    for _stem in ("cifar", "stl"):
+        ENCODERS[f"{_name}_{_stem}"] = partial(resnet, _name, stem=_stem)
 
 
 def build_encoder(encoder, format):

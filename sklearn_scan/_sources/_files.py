@@ -29,8 +29,8 @@ _N_NAMED = 5
 def list_images(folder):
     """List the image files in a folder and in the folders below it.
 
-    Of a list, unlike of a folder, parts can be taken, as train-test splits and searches
-    do.
+    Estimators take the folder as it is. The list serves to take parts of it, as
+    `train_test_split` and searches do.
 
     Parameters
     ----------

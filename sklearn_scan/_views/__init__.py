@@ -4,7 +4,12 @@
 from sklearn_scan._views._base import View, Views
 from sklearn_scan._views._color import ColorJitter, Grayscale
 from sklearn_scan._views._geometry import Affine, Flip, Geometry, ResizedCrop
-from sklearn_scan._views._policy import POLICIES, build_views, choose_policy
+from sklearn_scan._views._policy import (
+    POLICIES,
+    build_views,
+    choose_policy,
+    make_strong_views,
+)
 from sklearn_scan._views._strong import Cutout, RandomOperations
 from sklearn_scan._views._vector import FeatureDropout, FeatureNoise
 
@@ -24,4 +29,5 @@ __all__ = [
     "Views",
     "build_views",
     "choose_policy",
+    "make_strong_views",
 ]

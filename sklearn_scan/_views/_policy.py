@@ -105,6 +105,17 @@ def build_views(views, source, *, strong=False):
     return Views(*_make_policy(views))
 
 
+def make_strong_views(sample_shape, cutout=0.5):
+    """Make the strong views of the paper, with the longest side of the hole.
+
+    `cutout` is a share of the side of the image: 16 of 32 pixels for CIFAR, and a third
+    for larger images.
+    """
+    return nn.Sequential(
+        Geometry(Flip()), RandomOperations(operations=STRONG_OPERATIONS), Cutout(cutout)
+    )
+
+
 def choose_policy(source, *, strong=False):
     """Choose views for images by looking at them.
 

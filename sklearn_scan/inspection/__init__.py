@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Looking at what a clusterer sees."""
+"""Looking at what a clusterer sees, and at what it found."""
 
+from sklearn_scan.inspection._confusion import ConfusionDisplay
+from sklearn_scan.inspection._prototypes import PrototypesDisplay
 from sklearn_scan.inspection._views import draw_views, plot_views
 
-__all__ = ["draw_views", "plot_views"]
+__all__ = ["ConfusionDisplay", "PrototypesDisplay", "draw_views", "plot_views"]

@@ -173,6 +173,8 @@ class BasePretext(
     # What the module is given of each batch; a task that remembers something of every
     # sample takes `IndexedSamples`.
     _dataset = Samples
+    # False where `fit` has nothing to learn.
+    _trains = True
 
     @with_callbacks
     def fit(self, X, y=None):
@@ -246,9 +248,13 @@ class BasePretext(
         source = ArraySource(X, self._format, runtime.device)
         return infer(self.make_embedder().to(runtime.device), source).numpy()
 
+    def make_encoder(self):
+        """Return a copy of the trained encoder."""
+        return copy.deepcopy(self.net_.module_.encoder)
+
     def make_embedder(self):
         """Return the trained module from samples, as decoded, to the embedding."""
-        return nn.Sequential(copy.deepcopy(self.net_.module_.encoder), UnitLength())
+        return nn.Sequential(self.make_encoder(), UnitLength())
 
     @property
     def _n_features_out(self):

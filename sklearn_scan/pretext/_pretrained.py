@@ -113,6 +113,8 @@ class Pretrained(BasePretext):
         self.random_state = random_state
         self.verbose = verbose
 
+    _trains = False
+
     def _make_task(self, encoder, views, n_samples):
         return TrainedEncoder(encoder), nn.Identity()
 

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Matplotlib, imported when something is drawn."""
+
+
+def import_pyplot(caller):
+    """Import pyplot for `caller`, which is named where matplotlib is missing."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError(
+            f'{caller} needs matplotlib: pip install "sklearn-scan[plot]".'
+        ) from error
+    return plt

@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The paper's variants, as parameters; and pretexts that were trained before."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.callback import ScoringMonitor
+from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV
+
+from sklearn_scan import SCANClustering, Training
+from sklearn_scan._clustering import Judge, make_heads
+from sklearn_scan._engine import NeighborPairs
+from sklearn_scan._sources import ArraySource, learn_format
+from sklearn_scan.metrics import hungarian_accuracy_scorer
+from sklearn_scan.pretext import Pretrained, SimCLR
+
+# A few epochs of everything do not find every cluster.
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@pytest.fixture(scope="module")
+def images(digits):
+    return digits[0][:200]
+
+
+@pytest.fixture(scope="module")
+def trained(images):
+    return SimCLR(epochs=4, random_state=0).fit(images)
+
+
+def quick(**params):
+    params.setdefault("pretext", SimCLR(epochs=2))
+    params.setdefault("clustering", Training(epochs=5))
+    params.setdefault("fine_tuning", None)
+    params.setdefault("self_labeling", None)
+    return SCANClustering(random_state=0, **params)
+
+
+# Neighbours.
+
+
+def read_pairs(neighbors, n_draws=400):
+    """Return the neighbours that are drawn for each sample."""
+    rows = np.arange(len(neighbors), dtype=np.float32)[:, None]
+    pairs = NeighborPairs(ArraySource(rows, learn_format(rows), "cpu"), neighbors)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        drawn = [pairs.read(torch.arange(len(rows)))[1] for _ in range(n_draws)]
+    return torch.cat(drawn, dim=1).int().numpy()
+
+
+def test_neighbours_are_drawn_evenly_past_gaps():
+    drawn = read_pairs(np.array([[-1, 2, -1, 1], [0, -1, -1, -1], [-1] * 4]))
+    assert set(drawn[0]) == {1, 2}
+    assert 0.4 < (drawn[0] == 1).mean() < 0.6
+    assert set(drawn[1]) == {0}
+    assert set(drawn[2]) == {2}, "a sample without neighbours is its own"
+
+
+def test_without_neighbours_a_sample_is_its_own():
+    drawn = read_pairs(np.empty((3, 0), dtype=np.int64))
+    np.testing.assert_array_equal(drawn, np.arange(3)[:, None].repeat(400, axis=1))
+
+
+def test_the_judge_looks_past_gaps():
+    embedding = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    source = ArraySource(embedding, learn_format(embedding), "cpu")
+    network = make_heads(embedding, 4, 2).eval()
+    full = np.array([[1, 2], [0, 2], [0, 1], [4, 0], [3, 1]])
+    gaps = full.copy()
+    gaps[0, 0] = gaps[3] = -1
+    with torch.no_grad():
+        p = network.logits(torch.tensor(embedding)).softmax(dim=-1).double()
+    marginal = p.mean(dim=1)
+    entropy = -(marginal * marginal.log()).sum(dim=1)
+    pairs = [(i, j) for i in range(5) for j in gaps[i] if j >= 0] + [(3, 3)]
+    agreement = sum((p[:, i] * p[:, j]).sum(dim=1).log() for i, j in pairs)
+    expected = -agreement / len(pairs) - 5 * entropy
+    losses = Judge(source, gaps, 5).losses(network)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+
+def test_no_neighbours_at_all(images):
+    clusterer = quick(K=0, fine_tuning=Training(epochs=1)).fit(images)
+    assert clusterer.neighbors_.shape == (200, 0)
+    assert np.isfinite(clusterer.score(images))
+    assert quick(K=0, n_clusters=3, pretext="auto").fit(images.reshape(200, -1))
+
+
+def test_neighbours_may_be_given(images):
+    mined = quick().fit(images).neighbors_
+    given = quick().fit(images, neighbors=mined.tolist())
+    np.testing.assert_array_equal(given.neighbors_, mined)
+    np.testing.assert_array_equal(given.labels_, quick().fit(images).labels_)
+    other = np.where(np.arange(mined.shape[1]) < 5, mined, -1)
+    others = quick().fit(images, neighbors=other)
+    assert not np.array_equal(others.confidence_, given.confidence_)
+
+
+@pytest.mark.parametrize(
+    ("neighbors", "message"),
+    [
+        ([[1], [0]], r"shape \(2, 1\).*needed are integers of shape \(200, k\)"),
+        (np.full((200, 2), 0.5), "type float64; needed are integers"),
+        (np.full((200, 2), 200), "from 200 to 200; needed are row numbers from 0"),
+        (np.full((200, 2), -2), "entries from -2"),
+    ],
+)
+def test_neighbours_that_cannot_be(images, neighbors, message):
+    with pytest.raises(ValueError, match=message):
+        quick().fit(images, neighbors=neighbors)
+
+
+# How steps are trained.
+
+
+def test_a_frozen_encoder_stays_as_it_was(images, trained):
+    clusterer = quick(
+        pretext=FrozenEstimator(trained),
+        clustering=None,
+        n_heads=3,
+        fine_tuning=Training(epochs=2, freeze_encoder=True, optimizer="sgd", lr=0.5),
+        self_labeling=Training(epochs=1, freeze_encoder=True),
+        threshold=0.1,
+        keep="last",
+    ).fit(images)
+    network = clusterer.net_.module_
+    before = trained.net_.module_.encoder.state_dict()
+    after = network.encoder.state_dict()
+    assert list(after) == list(before)
+    for name, value in before.items():
+        assert torch.equal(after[name], value), name
+    assert network.heads.n_heads == 1, "the best of three stays"
+    assert all(p.requires_grad for p in network.parameters())
+
+
+def test_training_changes_what_it_says(images, trained):
+    def fine_tuned(**training):
+        clusterer = quick(
+            pretext=FrozenEstimator(trained),
+            fine_tuning=Training(epochs=1, **training),
+            keep="last",
+        ).fit(images)
+        return clusterer.net_.module_.heads.linear.weight
+
+    plain = fine_tuned()
+    changes = [
+        {"lr": 1e-2},
+        {"optimizer": "sgd"},
+        {"optimizer": torch.optim.NAdam},
+        {"annealing": "constant"},
+        {"weight_decay": 100.0},
+        {"batch_size": 50},
+        {"views": "none"},
+        {"views": ("shapes", "cutout")},
+    ]
+    for change in changes:
+        assert not torch.equal(fine_tuned(**change), plain), change
+
+
+def test_the_cosine_falls_from_epoch_to_epoch(images):
+    rates = []
+
+    class Spy(torch.optim.SGD):
+        def step(self):
+            rates.append(self.param_groups[0]["lr"])
+            super().step()
+
+    SimCLR(epochs=4, batch_size=100, optimizer=Spy, lr=0.1, annealing="cosine").fit(
+        images
+    )
+    expected = 1e-4 + (0.1 - 1e-4) * (1 + np.cos(np.pi * np.arange(4) / 4)) / 2
+    np.testing.assert_allclose(rates, expected.repeat(2))
+
+
+def test_keep_last_keeps_what_is_worse(images):
+    harm = Training(epochs=1, lr=1.0, annealing="constant", optimizer="sgd")
+    kept = {}
+    for keep in ("best", "last"):
+        clusterer = quick(fine_tuning=harm, keep=keep).fit(images)
+        kept[keep] = [note["kept"] for note in clusterer.history_["selection"]]
+    assert kept == {"best": [True, False], "last": [True, True]}
+
+
+def test_a_search_reaches_into_a_step(images):
+    search = GridSearchCV(
+        quick(fine_tuning=Training(epochs=1)), {"fine_tuning__lr": [1e-4, 1e-3]}, cv=2
+    )
+    assert search.fit(images).best_params_["fine_tuning__lr"] in (1e-4, 1e-3)
+
+
+def test_heads_that_never_learn_are_refused(images):
+    rows = images.reshape(200, -1)
+    with pytest.raises(ValueError, match="clustering=None leaves nothing to train"):
+        quick(pretext="auto", clustering=None).fit(rows)
+    with pytest.raises(ValueError, match="the heads need one of them"):
+        quick(clustering=None).fit(images)
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"epochs": 0}, "'epochs' parameter of Training"),
+        ({"optimizer": "lbfgs"}, "'optimizer' parameter of Training"),
+        ({"views": ("crop", "mirror")}, "names views that there are not"),
+    ],
+)
+def test_trainings_that_cannot_be(images, training, message):
+    with pytest.raises(ValueError, match=message):
+        quick(fine_tuning=Training(**training)).fit(images)
+
+
+# Pretexts that were trained before.
+
+
+def test_a_frozen_pretext_is_used_as_it_is(images, trained):
+    clusterer = quick(pretext=FrozenEstimator(trained))
+    for fitted in (clusterer.fit(images), clone(clusterer).fit(images)):
+        np.testing.assert_array_equal(fitted.embedding_, trained.transform(images))
+        np.testing.assert_array_equal(fitted.predict(images), fitted.labels_)
+        assert "pretext" not in fitted.history_
+
+
+def test_a_frozen_pretext_reads_what_it_was_trained_to_read(images, trained):
+    """Darker images are not stretched to the range of those that it has seen."""
+    clusterer = quick(pretext=FrozenEstimator(trained)).fit(images / 4)
+    np.testing.assert_array_equal(clusterer.embedding_, trained.transform(images / 4))
+    np.testing.assert_array_equal(clusterer.predict(images / 4), clusterer.labels_)
+
+
+def test_a_frozen_pretext_of_another_shape(images, trained):
+    with pytest.raises(ValueError, match=r"was fitted on samples of shape \(8, 8\)"):
+        quick(pretext=FrozenEstimator(trained)).fit(images[:, :6, :6])
+
+
+def test_another_frozen_transformer(images):
+    rows = images.reshape(200, -1)
+    pca = PCA(5).fit(rows)
+    clusterer = quick(pretext=FrozenEstimator(pca)).fit(rows)
+    np.testing.assert_allclose(clusterer.embedding_, pca.transform(rows), rtol=1e-5)
+
+
+def test_a_fitted_pretext_that_is_not_frozen_is_told_of(images, trained):
+    with pytest.warns(UserWarning, match=r"trained anew.*FrozenEstimator"):
+        quick(pretext=trained).fit(images)
+
+
+@pytest.fixture(scope="module")
+def weights(trained):
+    return trained.net_.module_.encoder.network.state_dict()
+
+
+def save_torch(weights, path):
+    torch.save({"epoch": 3, "state_dict": weights}, path / "weights.pt")
+    return path / "weights.pt"
+
+
+def save_safetensors(weights, path):
+    from safetensors.torch import save_file
+
+    save_file({k: v.contiguous() for k, v in weights.items()}, path / "w.safetensors")
+    return str(path / "w.safetensors")
+
+
+def as_arrays(weights, path):
+    return {name: value.numpy() for name, value in weights.items()}
+
+
+@pytest.mark.parametrize("save", [save_torch, save_safetensors, as_arrays])
+def test_weights_of_other_programs(images, trained, weights, save, tmp_path):
+    prefixed = {f"module.encoder_q.{k}": v for k, v in weights.items()}
+    saved = save(prefixed | {"queue": torch.zeros(3)}, tmp_path)
+    pretext = Pretrained("convnet", saved, prefix="module.encoder_q.")
+    expected = trained.transform(images)
+    np.testing.assert_array_equal(pretext.fit_transform(images), expected)
+    clusterer = quick(pretext=pretext, fine_tuning=Training(epochs=1)).fit(images)
+    np.testing.assert_array_equal(clusterer.embedding_, expected)
+
+
+def test_weights_that_do_not_fit(images, weights):
+    with pytest.raises(ValueError, match=r"no entry for .* With prefix='encoder\.'"):
+        Pretrained("convnet", weights, prefix="encoder.").fit(images)
+    wrong = dict(weights)
+    wrong["0.0.weight"] = torch.zeros(2, 2)
+    with pytest.raises(ValueError, match=r"another shape.*\(2, 2\) was given"):
+        Pretrained("convnet", wrong).fit(images)
+
+
+def test_a_factory_that_brings_its_weights(images, trained):
+    network = trained.net_.module_.encoder.network
+    pretext = Pretrained(lambda shape: network).fit(images)
+    np.testing.assert_array_equal(pretext.transform(images), trained.transform(images))
+
+
+def test_the_statistics_of_other_data(images, weights):
+    given = Pretrained("convnet", weights, mean=(0.3,), std=(0.4,)).fit(images)
+    encoder = given.net_.module_.encoder
+    assert float(encoder.mean) == pytest.approx(0.3)
+    assert float(encoder.scale) == pytest.approx(2.5)
+    with pytest.raises(ValueError, match="has 3 entries, and the samples have 1"):
+        Pretrained("convnet", weights, mean=(0.1, 0.2, 0.3)).fit(images)
+
+
+# Callbacks see an estimator at every epoch.
+
+
+def test_a_scoring_monitor_scores_every_epoch(digits, images):
+    y = digits[1][:200]
+    monitor = ScoringMonitor(scoring=hungarian_accuracy_scorer)
+    steps = {
+        "fine_tuning": Training(epochs=2),
+        "self_labeling": Training(epochs=3),
+        "threshold": 0.1,
+        "keep": "last",
+    }
+    clusterer = quick(**steps).set_callbacks(monitor).fit(images, y)
+    log = monitor.get_logs()
+    scores = [r["score"] for r in log.data if r["task_name"] == "epoch"]
+    assert len(scores) == 5
+    assert scores[-1] == hungarian_accuracy_scorer(clusterer, images, y)
+    unwatched = quick(**steps).fit(images)
+    np.testing.assert_array_equal(clusterer.confidence_, unwatched.confidence_)
+
+
+# Going on after an interruption.
+
+
+class Stop(Exception):
+    pass
+
+
+class StopAfter:
+    """A callback that raises at the end of an epoch."""
+
+    def __init__(self, n_epochs):
+        self.n_left = n_epochs
+
+    def setup(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context):
+        if context.task_name == "epoch":
+            self.n_left -= 1
+            if self.n_left == 0:
+                raise Stop
+
+    def teardown(self, estimator, context):
+        pass
+
+
+@pytest.mark.parametrize("annealing", ["one_cycle", "cosine", "constant"])
+def test_an_interrupted_fit_goes_on_to_the_same_end(images, tmp_path, annealing):
+    def make(**params):
+        return quick(
+            pretext=SimCLR(epochs=3, annealing=annealing),
+            fine_tuning=Training(epochs=3, annealing=annealing),
+            self_labeling=Training(epochs=3, annealing=annealing),
+            threshold=0.1,
+            keep="last",
+            **params,
+        )
+
+    whole = make().fit(images)
+    n_epochs = []
+    for n in (2, 4, 4, 2):  # within each of the four stages
+        clusterer = make(checkpoint=tmp_path).set_callbacks(StopAfter(n))
+        with pytest.raises(Stop):
+            clusterer.fit(images)
+        n_epochs.append(sum(len(r) for s, r in clusterer.history_.items()))
+    assert n_epochs == sorted(set(n_epochs)), "every call went further than the last"
+    resumed = make(checkpoint=tmp_path).fit(images)
+    np.testing.assert_array_equal(resumed.confidence_, whole.confidence_)
+    for stage, records in whole.history_.items():
+        losses = [record["loss"] for record in records]
+        assert losses == [record["loss"] for record in resumed.history_[stage]]
+
+
+def test_a_checkpoint_is_of_one_fit(images, tmp_path):
+    first = quick(checkpoint=tmp_path).fit(images)
+    other = quick(checkpoint=tmp_path, n_clusters=5).fit(images)
+    assert other.predict_proba(images).shape == (200, 5)
+    names = sorted(file.name.partition("-")[0] for file in tmp_path.iterdir())
+    assert names == ["clustering", "clustering", "pretext"], "the pretext is shared"
+    np.testing.assert_array_equal(first.embedding_, other.embedding_)
+
+
+def test_a_checkpoint_needs_a_seed(images, tmp_path):
+    with pytest.raises(ValueError, match=r"random_state=None.*Pass an int"):
+        SCANClustering(checkpoint=tmp_path).fit(images)
