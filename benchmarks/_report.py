@@ -68,6 +68,21 @@ class Table:
         return value if isinstance(value, str) else format(value, spec)
 
 
+def print_table(rows):
+    """Print a Markdown table of finished rows: dicts of text, with the same keys."""
+    alignment = ["left"] + ["right"] * (len(rows[0]) - 1)
+    print(
+        tabulate(
+            rows,
+            headers="keys",
+            tablefmt="pipe",
+            disable_numparse=True,
+            colalign=alignment,
+        ),
+        flush=True,
+    )
+
+
 def print_target(text, is_met):
     """Print a target and whether it was met, and return the same as a dict."""
     print(f"{'met   ' if is_met else 'MISSED'}  {text}", flush=True)

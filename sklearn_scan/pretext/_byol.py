@@ -14,11 +14,67 @@ from sklearn_scan.pretext._momentum import MovingAverage, unit_rows
 
 
 class BYOL(BasePretext):
-    """BYOL
+    """BYOL, a representation learned by predicting another view of the same sample.
+
+    Every sample is seen in two random views. An encoder, a projector and a predictor
+    make of them the predictions q_1 and q_2; a target, whose weights are the moving
+    average of those of the encoder and the projector, makes z_1 and z_2. The loss is
+    the squared distance of each prediction from the other view's target, all at unit
+    length: ``(2 - 2 * cos(q_1, z_2)) + (2 - 2 * cos(q_2, z_1))``, as the mean over the
+    samples. No gradient reaches the target, which goes from w to
+    ``momentum * w + (1 - momentum) * v`` before every step, v being the weights it
+    follows. `transform` returns the features of the encoder, at unit length; all else
+    is left behind.
+
+    Nothing is told apart, so there are no negatives that could be of the same cluster.
+    Read more in Grill et al. [1]_.
 
     Parameters
     ----------
+    momentum : float, default=0.9
+        Momentum of the target, in [0, 1). Higher values suit longer trainings: the
+        target should follow within a small part of the steps, and 0.9 follows within
+        some ten.
+    n_projection : int, default=128
+        Length of a projection.
     {shared_parameters}
+
+    Attributes
+    ----------
+    {shared_attributes}
+
+    See Also
+    --------
+    MoCo : Has a slow copy as well, and tells samples apart.
+    SimCLR : Compares with the rest of the batch.
+    sklearn_scan.SCANClustering : Clusters what a pretext task has learned.
+
+    Notes
+    -----
+    The paper raises the momentum from 0.996 to 1 along a cosine, over hundreds of
+    thousands of steps; here it is constant. Projector and predictor have one hidden
+    layer, as wide as their input, and not 4,096 units. Both views pass the network
+    together and share the statistics of a batch.
+
+    `verbose=1` prints `spread`, how far apart the targets of different samples lie: 1
+    where they point in all directions, 0 where all are the same and nothing has been
+    learned.
+
+    References
+    ----------
+    .. [1] J.-B. Grill et al., "Bootstrap your own latent: A new approach to
+       self-supervised learning", NeurIPS 2020, equations 1 and 2.
+
+    Examples
+    --------
+    >>> from sklearn.cluster import KMeans
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn_scan.pretext import BYOL
+    >>> images = load_digits().images[:200]
+    >>> pipeline = make_pipeline(BYOL(epochs=1, random_state=0), KMeans(10))
+    >>> pipeline.fit_predict(images).shape
+    (200,)
     """
 
     _parameter_constraints = BasePretext._parameter_constraints | {
@@ -29,7 +85,7 @@ class BYOL(BasePretext):
     def __init__(
         self,
         *,
-        momentum=0.99,
+        momentum=0.9,
         n_projection=128,
         encoder="auto",
         views="auto",
@@ -79,7 +135,7 @@ class BootstrapNetwork(nn.Module):
         self.projector = projector
         self.predictor = predictor
         self.views = views
-        self.target = MovingAverage(nn.Sequential(encoder, projector), momentum)
+        self.target = MovingAverage(encoder, projector, momentum=momentum)
 
     def forward(self, samples):
         """Return predictions and targets (b, d) of two views of each sample.
@@ -88,17 +144,16 @@ class BootstrapNetwork(nn.Module):
         """
         both = torch.cat([self.views(samples), self.views(samples)])
         if self.training:
-            self.target.follow(nn.Sequential(self.encoder, self.projector))
+            self.target.follow(self.encoder, self.projector)
         predictions = self.predictor(self.projector(self.encoder(both)))
         return (*predictions.chunk(2), *self.target(both).chunk(2))
 
 
 class RegressionLoss(nn.Module):
-    """The squared distance of unit vectors: each prediction, the other view's target.
-    """
+    """The squared distance of each prediction from the target of the other view."""
 
     def forward(self, first, second, first_target, second_target):
-        """Return the loss of predictions and targets (b, d), and the targets' spread."""
+        """Return the loss of predictions and targets (b, d), and the spread."""
         one_way = squared_distance(first, second_target)
         other_way = squared_distance(second, first_target)
         loss = (one_way + other_way).mean()

@@ -16,11 +16,78 @@ from sklearn_scan.pretext._momentum import random_unit_rows, unit_rows
 
 
 class InstanceDiscrimination(BasePretext):
-    """Instance discrimination
+    """Instance discrimination, a representation in which every sample is a class.
+
+    An encoder and a projector map a random view of a sample to f on the unit sphere,
+    and a bank remembers a unit vector v_i of every sample i. The probability of i given
+    f is ``P(i|f) = exp(<v_i, f> / T) / Z``. Instead of summing over all n samples, the
+    loss (noise-contrastive estimation) is that of telling the own vector from m others
+    that are drawn from the bank uniformly, with probability ``1 / n`` each: with
+    ``h(i, f) = P(i|f) / (P(i|f) + m / n)`` it is
+    ``-log h(i, f) - sum_j log(1 - h(j, f))``, j going through the m drawn. Z is
+    estimated once, on the first batch, as n times the mean of ``exp(<v_j, f> / T)``.
+    After each step the bank takes in what was seen: v_i becomes
+    ``bank_momentum * v_i + (1 - bank_momentum) * f``, at unit length.
+
+    SCAN adds that a sample be mapped to where its view is mapped: with g the projection
+    of the sample as it is, ``invariance_weight * ||f - g||^2`` is added, the squared
+    Euclidean distance of unit vectors, which is ``2 - 2 * cos(f, g)``. Losses are means
+    over the batch. `transform` returns the features of the encoder, at unit length; the
+    projector and the bank are left behind.
+
+    Read more in Wu et al. [1]_; with the invariance, it is a pretext task of SCAN [2]_.
 
     Parameters
     ----------
+    temperature : float, default=0.5
+        T above. Low temperatures push apart the nearest of other samples, high ones
+        push all alike, which leaves more of the clusters in place. The 0.07 of the
+        paper needs a lower learning rate; with the default one the loss grows.
+    n_negatives : int, default=4096
+        m above. The same vectors serve all samples of a batch.
+    bank_momentum : float, default=0.5
+        Share of its own that a vector of the bank keeps, in [0, 1).
+    n_projection : int, default=128
+        Length of a projection.
+    invariance_weight : float, default=1.0
+        Weight of the invariance. With 0 the task is that of Wu et al., and takes half
+        of the time, as only the views pass the encoder.
     {shared_parameters}
+
+    Attributes
+    ----------
+    {shared_attributes}
+
+    See Also
+    --------
+    MoCo : Compares with what a slow copy of the network makes of samples.
+    SimCLR : Compares with the rest of the batch.
+    sklearn_scan.SCANClustering : Clusters what a pretext task has learned.
+
+    Notes
+    -----
+    The bank begins with random unit vectors. The drawn vectors may include that of the
+    sample itself, as the formula demands: noise has the probability 1 / n everywhere.
+    The proximal regularisation of the paper (equation 8) is left out; the invariance
+    serves its purpose, to hold projections still.
+
+    References
+    ----------
+    .. [1] Z. Wu, Y. Xiong, S. X. Yu and D. Lin, "Unsupervised feature learning via
+       non-parametric instance discrimination", CVPR 2018, equations 4 to 7.
+    .. [2] W. Van Gansbeke, S. Vandenhende, S. Georgoulis, M. Proesmans and L. Van Gool,
+       "SCAN: Learning to classify images without labels", ECCV 2020, equation 1.
+
+    Examples
+    --------
+    >>> from sklearn.cluster import KMeans
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn_scan.pretext import InstanceDiscrimination
+    >>> images = load_digits().images[:200]
+    >>> task = InstanceDiscrimination(epochs=1, random_state=0)
+    >>> make_pipeline(task, KMeans(10)).fit_predict(images).shape
+    (200,)
     """
 
     _parameter_constraints = BasePretext._parameter_constraints | {
@@ -34,7 +101,7 @@ class InstanceDiscrimination(BasePretext):
     def __init__(
         self,
         *,
-        temperature=0.07,
+        temperature=0.5,
         n_negatives=4096,
         bank_momentum=0.5,
         n_projection=128,
@@ -108,30 +175,39 @@ class InstanceNetwork(nn.Module):
         self.sees_originals = sees_originals
 
     def forward(self, samples, indices):
-        """Return what the loss compares.
+        """Return what the loss compares; in training, remember the projections.
 
-        Projections (b, d) of a view and of the sample as it is, the memory (b, d) of
-        the sample and that (m, d) of the noise, and log Z. In training, the memory
-        takes in the view.
+        Returns
+        -------
+        projections : Tensor of shape (b, d)
+            Of a view of each sample.
+        originals : Tensor of shape (b, d) or None
+            Of the samples as they are.
+        own : Tensor of shape (b, d)
+            What the bank remembers of each sample.
+        noise : Tensor of shape (m, d)
+            What it remembers of samples drawn at random.
+        log_partition : Tensor of shape ()
+            log Z.
         """
-        views, originals = self._project(samples)
-        own, noise = self.bank.vectors[indices], self.bank.draw(self.n_negatives)
-        log_partition = self.bank.partition(views, noise)
+        projections, originals = self._project(samples)
+        own, noise = self.bank.recall(indices), self.bank.draw(self.n_negatives)
+        log_partition = self.bank.settle_partition(projections, noise)
         if self.training:
-            self.bank.update(indices, views)
-        return views, originals, own, noise, log_partition
+            self.bank.update(indices, projections)
+        return projections, originals, own, noise, log_partition
 
     def _project(self, samples):
+        """Project views and, in the same pass, the samples as they are."""
         views = self.views(samples)
         if not self.sees_originals:
-            projections = self.projector(self.encoder(views))
-            return projections, projections
+            return self.projector(self.encoder(views)), None
         both = torch.cat([views, samples])
         return self.projector(self.encoder(both)).chunk(2)
 
 
 class MemoryBank(nn.Module):
-    """A unit vector per sample that remembers its projections."""
+    """A unit vector for each sample, which remembers its projections."""
 
     def __init__(self, n_samples, n_projection, momentum, temperature):
         super().__init__()
@@ -139,59 +215,63 @@ class MemoryBank(nn.Module):
         self.temperature = temperature
         self.register_buffer("vectors", random_unit_rows(n_samples, n_projection))
         self.register_buffer("log_partition", torch.tensor(torch.nan))
-        self._may_be_unknown = True
+        self._may_be_unsettled = True
+
+    def recall(self, indices):
+        """Return the vectors (b, d) of samples."""
+        return self.vectors[indices]
 
     def draw(self, n_vectors):
-        """Return vectors (m, d), drawn uniformly and with replacement."""
-        device = self.vectors.device
-        drawn = torch.randint(len(self.vectors), (n_vectors,), device=device)
-        return self.vectors[drawn]
+        """Return vectors (m, d) drawn uniformly, with replacement."""
+        n_samples, device = len(self.vectors), self.vectors.device
+        return self.recall(torch.randint(n_samples, (n_vectors,), device=device))
 
     @torch.no_grad()
-    def partition(self, projections, noise):
-        """Return log Z, which is estimated the first time and kept."""
-        if self._may_be_unknown:
+    def settle_partition(self, projections, noise):
+        """Return log Z, which is estimated the first time that it is needed."""
+        # What a checkpoint has brought back is kept, and the device not waited for.
+        if self._may_be_unsettled:
             estimate = self.estimate_partition(projections, noise)
-            known = self.log_partition.isfinite()
-            self.log_partition.copy_(torch.where(known, self.log_partition, estimate))
-            self._may_be_unknown = False
+            is_settled = ~self.log_partition.isnan()
+            settled = torch.where(is_settled, self.log_partition, estimate)
+            self.log_partition.copy_(settled)
+            self._may_be_unsettled = False
         return self.log_partition
 
     def estimate_partition(self, projections, noise):
         """Return the logarithm of ``n * mean exp(<v, f> / T)``."""
         with torch.autocast(noise.device.type, enabled=False):
-            similarity = unit_rows(projections) @ noise.T / self.temperature
-        mean = similarity.flatten().logsumexp(dim=0) - math.log(similarity.numel())
-        return mean + math.log(len(self.vectors))
+            exponents = unit_rows(projections) @ noise.T / self.temperature
+        n_samples, n_terms = len(self.vectors), exponents.numel()
+        return exponents.flatten().logsumexp(dim=0) + math.log(n_samples / n_terms)
 
     @torch.no_grad()
     def update(self, indices, projections):
-        """Mix projections (b, d) into the memory of their samples."""
-        mixed = torch.lerp(
-            unit_rows(projections), self.vectors[indices], self.momentum
-        )
-        self.vectors[indices] = unit_rows(mixed)
+        """Mix projections (b, d) into the vectors of their samples."""
+        new, old = unit_rows(projections), self.recall(indices)
+        self.vectors[indices] = unit_rows(new.lerp(old, self.momentum))
 
 
 class NoiseContrastiveLoss(nn.Module):
-    """The loss of telling the memory of a sample from noise, and of invariance."""
+    """The loss of telling the own memory from noise, with that of invariance."""
 
-    def __init__(self, n_samples, temperature=0.07, invariance_weight=1.0):
+    def __init__(self, n_samples, temperature=0.5, invariance_weight=1.0):
         super().__init__()
         self.n_samples = n_samples
         self.temperature = temperature
         self.invariance_weight = invariance_weight
 
-    def forward(self, views, originals, own, noise, log_partition):
+    def forward(self, projections, originals, own, noise, log_partition):
         """Return the loss, its parts, and how often the own memory is nearest."""
-        views, originals = unit_rows(views), unit_rows(originals)
-        # h = P / (P + m / n) is the logistic function of log P - log(m / n).
+        f = unit_rows(projections)
+        # h is the logistic function of log P - log(m / n).
         offset = log_partition + math.log(len(noise) / self.n_samples)
-        own = (views * own).sum(dim=1) / self.temperature - offset  # (b,)
-        noise = views @ noise.T / self.temperature - offset  # (b, m)
-        nce = -(F.logsigmoid(own) + F.logsigmoid(-noise).sum(dim=1)).mean()
-        distance = (views - originals).square().sum(dim=1).mean()
-        loss = nce + self.invariance_weight * distance
-        found = (own >= noise.amax(dim=1)).float().mean()
-        record = {"loss": loss, "nce": nce, "distance": distance, "found": found}
-        return loss, record
+        own = (f * own).sum(dim=1) / self.temperature - offset  # (b,)
+        noise = f @ noise.T / self.temperature - offset  # (b, m)
+        loss = -(F.logsigmoid(own) + F.logsigmoid(-noise).sum(dim=1)).mean()
+        record = {"nce": loss, "found": (own >= noise.amax(dim=1)).float().mean()}
+        if originals is not None:
+            distance = (f - unit_rows(originals)).square().sum(dim=1).mean()
+            loss = loss + self.invariance_weight * distance
+            record["distance"] = distance
+        return loss, {"loss": loss, **record}

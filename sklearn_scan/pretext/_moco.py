@@ -17,25 +17,89 @@ _LONGEST_QUEUE = 65536
 
 
 class MoCo(BasePretext):
-    """MoCo
+    """MoCo, a representation learned by recognising samples among many earlier ones.
+
+    Every sample of a batch is seen in two random views. An encoder and a projector make
+    the query q of the first; a copy of both, whose weights are the moving average of
+    theirs, makes the key k of the second, and all have unit length. Earlier keys wait
+    in a queue. The loss (InfoNCE) is the cross-entropy of finding the own key:
+    ``-log(exp(<q, k> / T) / (exp(<q, k> / T) + sum_i exp(<q, k_i> / T)))``, as the mean
+    over the batch, where k_i are the keys of *other* samples in the queue. No gradient
+    reaches the copy, which goes from w to ``momentum * w + (1 - momentum) * v`` before
+    every step, v being the weights it follows. `transform` returns the features of the
+    encoder that made the queries, at unit length; all else is left behind.
+
+    The number of samples that one is compared with does not depend on the batch, which
+    may be small. Read more in He et al. [1]_; the projector is that of MoCo v2 [2]_.
 
     Parameters
     ----------
+    temperature : float, default=0.5
+        T above. Low temperatures push apart the nearest of other samples, high ones
+        push all alike, which leaves more of the clusters in place.
+    momentum : float, default=0.9
+        Momentum of the copy, in [0, 1). Higher values suit longer trainings: the copy
+        should follow within a small part of the steps, and 0.9 follows within some ten.
+    queue_size : int or "auto", default="auto"
+        Keys in the queue. "auto" is the number of samples, so that the queue holds the
+        keys of one epoch, up to 65,536.
+    n_projection : int, default=128
+        Length of a query and of a key.
     {shared_parameters}
+
+    Attributes
+    ----------
+    {shared_attributes}
+
+    See Also
+    --------
+    BYOL : Has a slow copy as well, and no other samples to compare with.
+    SimCLR : Compares with the rest of the batch.
+    sklearn_scan.SCANClustering : Clusters what a pretext task has learned.
+
+    Notes
+    -----
+    The queue begins with random unit vectors. It remembers whose its keys are, and the
+    loss leaves out those of the sample itself; where the queue is as long as an epoch,
+    half of the samples would otherwise be pushed away from their own last view.
+
+    The papers shuffle the keys between GPUs, so that the statistics of a batch do not
+    tell which key belongs to a query. There is no shuffling here.
+
+    References
+    ----------
+    .. [1] K. He, H. Fan, Y. Wu, S. Xie and R. Girshick, "Momentum contrast for
+       unsupervised visual representation learning", CVPR 2020, equations 1 and 2.
+    .. [2] X. Chen, H. Fan, R. Girshick and K. He, "Improved baselines with momentum
+       contrastive learning", arXiv:2003.04297, 2020.
+
+    Examples
+    --------
+    >>> from sklearn.cluster import KMeans
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn_scan.pretext import MoCo
+    >>> images = load_digits().images[:200]
+    >>> pipeline = make_pipeline(MoCo(epochs=1, random_state=0), KMeans(10))
+    >>> pipeline.fit_predict(images).shape
+    (200,)
     """
 
     _parameter_constraints = BasePretext._parameter_constraints | {
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "momentum": [Interval(Real, 0, 1, closed="left")],
-        "queue_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "queue_size": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+        ],
         "n_projection": [Interval(Integral, 1, None, closed="left")],
     }
 
     def __init__(
         self,
         *,
-        temperature=0.2,
-        momentum=0.99,
+        temperature=0.5,
+        momentum=0.9,
         queue_size="auto",
         n_projection=128,
         encoder="auto",
@@ -93,7 +157,7 @@ class QueueNetwork(nn.Module):
         self.projector = projector
         self.views = views
         self.queue = queue
-        self.target = MovingAverage(nn.Sequential(encoder, projector), momentum)
+        self.target = MovingAverage(encoder, projector, momentum=momentum)
 
     def forward(self, samples, indices):
         """Return queries and keys (b, d), earlier keys (q, d), and what to leave out.
@@ -103,7 +167,7 @@ class QueueNetwork(nn.Module):
         changed, and the keys join the queue.
         """
         if self.training:
-            self.target.follow(nn.Sequential(self.encoder, self.projector))
+            self.target.follow(self.encoder, self.projector)
         queries = self.projector(self.encoder(self.views(samples)))
         keys = self.target(self.views(samples))
         # A copy: the loss is differentiated after the queue has moved on.
@@ -147,7 +211,7 @@ class Queue(nn.Module):
 class QueueLoss(nn.Module):
     """InfoNCE: the cross-entropy of finding the own key among those of a queue."""
 
-    def __init__(self, temperature=0.2):
+    def __init__(self, temperature=0.5):
         super().__init__()
         self.temperature = temperature
 

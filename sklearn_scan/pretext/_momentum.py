@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the tasks share that remember earlier states of themselves."""
+"""What tasks share that remember earlier states of themselves."""
 
 import copy
 
@@ -9,29 +9,29 @@ from torch import nn
 
 
 class MovingAverage(nn.Module):
-    """A copy of a network whose weights follow those of the network slowly.
+    """A copy of networks, one behind the other, whose weights follow theirs slowly.
 
     No gradient reaches the copy. Its statistics of batch normalisation are its own.
 
     Parameters
     ----------
-    network : nn.Module
+    *networks : nn.Module
         What is copied.
     momentum : float
         Share of its own weights that the copy keeps at every step.
     """
 
-    def __init__(self, network, momentum):
+    def __init__(self, *networks, momentum):
         super().__init__()
-        self.network = copy.deepcopy(network).requires_grad_(False)
+        self.network = copy.deepcopy(nn.Sequential(*networks)).requires_grad_(False)
         self.momentum = momentum
 
     @torch.no_grad()
-    def follow(self, network):
-        """Move each weight w to ``momentum * w + (1 - momentum) * v``, v its model."""
-        weights = zip(self.network.parameters(), network.parameters(), strict=True)
-        for slow, fast in weights:
-            slow.lerp_(fast, 1 - self.momentum)
+    def follow(self, *networks):
+        """Make each weight ``momentum * weight + (1 - momentum) * followed``."""
+        followed = nn.Sequential(*networks).parameters()
+        for weight, goal in zip(self.network.parameters(), followed, strict=True):
+            weight.lerp_(goal, 1 - self.momentum)
 
     @torch.no_grad()
     def forward(self, samples):
@@ -40,11 +40,11 @@ class MovingAverage(nn.Module):
 
 
 def unit_rows(vectors):
-    """Scale the rows of (b, d) to length one, in float32 or what is more precise."""
+    """Scale rows (n, d) to length one, in float32, or float64 where they are."""
     dtype = torch.promote_types(vectors.dtype, torch.float32)
     return F.normalize(vectors.to(dtype), dim=1)
 
 
 def random_unit_rows(n_rows, n_columns):
-    """Draw rows uniformly from the unit sphere."""
+    """Draw rows of length one, of all directions alike."""
     return unit_rows(torch.randn(n_rows, n_columns))

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The benchmarks run from end to end; their figures are not tested here."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.utils.estimator_checks import check_estimator
+
+from sklearn_scan import SCANClustering, Training
+from sklearn_scan.pretext import SimCLR
+
+pytest.importorskip("tabulate")
+pytest.importorskip("matplotlib")
+
+# The benchmarks are scripts, which find each other in their folder.
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import _paper_figures
+import paper
+from _baselines import AutoEncoder, InductiveClusterer
+from _paper_setting import Setting, load
+from _published import CIFAR10, find_published
+
+STEPS = ("clustering", "fine_tuning", "self_labeling")
+ROWS = {
+    "ablation": 8,
+    "comparison": 8,
+    "neighbors": 2,
+    "oracle": 2,
+    "overcluster": 4,
+    "selflabel": 1,
+}
+
+
+def shorten(estimator):
+    """Cut the training of all that is in an estimator to one epoch a step."""
+    for part in [estimator, *estimator.get_params().values()]:
+        if isinstance(part, SCANClustering):
+            given = part.get_params(deep=False)
+            steps = {step: Training() for step in STEPS if given[step] == "auto"}
+            if given["pretext"] == "auto":
+                steps["pretext"] = SimCLR()
+            part.set_params(n_heads=2, **steps)
+    names = [n for n in estimator.get_params() if n.rpartition("__")[2] == "epochs"]
+    return estimator.set_params(**dict.fromkeys(names, 1))
+
+
+@pytest.fixture
+def few_numbers(monkeypatch):
+    monkeypatch.setattr(_paper_figures.Neighbors, "numbers", (0, 2))
+    monkeypatch.setattr(_paper_figures.Oracle, "numbers", (2,))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+def run(table, cache, *arguments):
+    """Run a table on 60 digits; return the exit status and the report."""
+    file = Path(cache) / f"{table}.json"
+    usual = f"--table {table} --n 60 --seeds 1 --cache {cache} --json {file}"
+    status = paper.main([*usual.split(), *arguments], prepare=shorten)
+    return status, json.loads(file.read_text())
+
+
+@pytest.mark.parametrize("table", sorted(paper.TABLES))
+def test_a_table_runs_from_end_to_end(table, cache, few_numbers, capsys):
+    status, report = run(table, cache)
+    assert status == 0
+    assert report["missing"] == []
+    assert not any("error" in fit for fit in report["fits"])
+    assert len(report["fits"]) == ROWS.get(table, len(report["fits"])) > 0
+    for fit in report["fits"]:
+        assert {"row", "seed", "ACC", "NMI", "ARI", "s", "warnings"} <= set(fit)
+    for statistics in report["summary"].values():
+        assert set(statistics["ACC"]) == {"mean", "std", "min", "n"}
+    assert report["run"]["command"].endswith(
+        f"--table {table} --data digits --n 60 --seeds 1"
+    )
+    plot = Path(cache) / f"{table}.png"
+    assert plot.exists() == (table in ("neighbors", "oracle", "selflabel"))
+
+    printed = capsys.readouterr().out
+    assert printed.startswith("# ")
+    for row in report["summary"]:
+        assert f"\n| {row} " in printed
+    assert cache not in printed
+
+
+def test_no_fit_is_begun_when_the_budget_is_spent(cache, capsys):
+    status, report = run("overcluster", cache, "--budget", "0", "--seeds", "2")
+    assert status == 0
+    assert report["fits"] == []
+    assert len(report["missing"]) == 2 * 4
+    assert "- 1.5 x, seed 0, 1: not run" in capsys.readouterr().out
+
+
+def test_a_row_that_fails_leaves_the_others_alone(cache, capsys):
+    def break_one(estimator):
+        if estimator.n_clusters == 15:
+            estimator.set_params(threshold=2)
+        return shorten(estimator)
+
+    name, X, y = load("digits", 60)
+    setting = Setting(name, X, y, cache, n_seeds=1)
+    report = paper.run_table("overcluster", setting, prepare=break_one)
+    assert [fit["row"] for fit in report["fits"] if "error" in fit] == ["1.5 x"]
+    paper.print_report(report, is_cifar10=False)
+    assert "- 1.5 x, seed 0: failed with InvalidParameterError" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_report_is_written_after_every_fit(cache):
+    name, X, y = load("digits", 60)
+    setting = Setting(name, X, y, cache, n_seeds=1)
+    counts = []
+    paper.run_table(
+        "overcluster",
+        setting,
+        prepare=shorten,
+        save=lambda report: counts.append(len(report["fits"])),
+    )
+    assert counts == [1, 2, 3, 4, 4]
+
+
+def test_deviation_is_over_seeds():
+    fits = [{"row": "a", "ACC": accuracy, "s": 1.0} for accuracy in (0.5, 0.7)]
+    found = paper.summarize(paper.TABLES["ablation"], fits)["a"]["ACC"]
+    assert found == pytest.approx({"mean": 0.6, "std": 0.1, "min": 0.5, "n": 2})
+    assert paper.format_mean(found, ".1%") == "60.0 ± 10.0"
+
+
+# Data, and what is published on them.
+
+
+def test_photographs_are_read_and_cifar10_is_known_by_its_name(tmp_path):
+    X = np.zeros((30, 32, 32, 3), dtype=np.uint8)
+    y = np.arange(30) % 10
+    for name in ("cifar10.npz", "street_numbers.npz"):
+        np.savez(tmp_path / name, X_train=X, y_train=y)
+        setting = Setting(*load(tmp_path / name, 20), cache=None, n_seeds=1)
+        assert setting.X.shape == (20, 32, 32, 3)
+        assert setting.views["strong"] == "strong"
+        assert setting.is_cifar10 == (name == "cifar10.npz")
+
+
+def test_published_figures_stand_beside_rows_that_there_are():
+    name, X, y = load("digits", 60)
+    setting = Setting(name, X, y, cache=None, n_seeds=1)
+    for table, figures in CIFAR10.items():
+        assert set(figures) <= set(paper.TABLES[table].rows(setting, 0))
+    text = find_published("ablation", "SCAN (standard)", is_cifar10=True)
+    assert text == "78.7 ± 1.7 (split, mean of 10, by loss, R)"
+    assert find_published("ablation", "SCAN (standard)", is_cifar10=False) is None
+
+
+# Baselines.
+
+
+def test_the_inductive_clusterer_predicts_its_own_labels(blobs):
+    X, _ = blobs
+    clusterer = InductiveClusterer(AgglomerativeClustering(3)).fit(X)
+    np.testing.assert_array_equal(clusterer.predict(X), clusterer.labels_)
+    np.testing.assert_array_equal(clusterer.predict(X + 1e-6), clusterer.labels_)
+
+
+def test_the_inductive_clusterer_is_an_estimator():
+    check_estimator(InductiveClusterer(AgglomerativeClustering(2)))
+
+
+def test_the_autoencoder_learns_to_draw(digits):
+    autoencoder = AutoEncoder(epochs=20, random_state=0)
+    embedding = autoencoder.fit_transform(digits[0])
+    np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, rtol=1e-5)
+    losses = [record["loss"] for record in autoencoder.history_]
+    # Drawing the mean of all samples has loss one.
+    assert losses[-1] < 0.5 < losses[0]
+
+
+def test_the_autoencoder_takes_rows(blobs):
+    assert AutoEncoder(epochs=1).fit_transform(blobs[0]).shape[0] == len(blobs[0])
