@@ -41,11 +41,10 @@ def draw_oracle(plt, report):
             for row, statistics in report["summary"].items()
             if row.endswith(kind)
         }
-        label = f"neighbours {kind}" if kind == "as mined" else "false ones removed"
-        draw_line(axes, list(rows), list(rows.values()), "ACC", color, marker, label)
+        draw_line(axes, list(rows), list(rows.values()), "ACC", color, marker, kind)
     axes.set_ylabel("clustering ACC (%)")
     axes.set_xlabel("neighbours mined per sample, K")
-    axes.legend(frameon=False)
+    axes.legend(title="neighbours", frameon=False)
     return figure
 
 
@@ -82,9 +81,8 @@ def begin(plt, report, n_panels):
         layout="constrained",
     )
     panels = panels.ravel()
-    n_seeds = len(report["run"]["seeds"].split(", "))
     panels[0].set_title(
-        f"{report['run']['data']}; mean and std of {n_seeds} seeds",
+        f"{report['run']['data']}; mean and std of {count_seeds(report)}",
         fontsize="small",
         loc="left",
     )
@@ -92,6 +90,14 @@ def begin(plt, report, n_panels):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="0.9")
     return figure, panels
+
+
+def count_seeds(report):
+    """Return how many seeds a point stands for; a run may have ended early."""
+    counts = {row["ACC"]["n"] for row in report["summary"].values()}
+    fewest, most = min(counts), max(counts)
+    number = f"{fewest} to {most}" if fewest < most else f"{most}"
+    return f"{number} seed{'s' if most > 1 else ''}"
 
 
 def draw_line(axes, x, rows, key, color, marker="o", label=None):

@@ -181,14 +181,20 @@ def print_incidents(report):
     for fit in report["fits"]:
         failed = [f"failed with {fit['error']}"] if "error" in fit else []
         for text in (*fit["warnings"], *failed):
-            incidents.setdefault((fit["row"], text), []).append(fit["seed"])
+            incidents.setdefault((fit["row"], text), []).append(str(fit["seed"]))
+    lines = [
+        f"{row}, seed {', '.join(seeds)}: {text}"
+        for (row, text), seeds in incidents.items()
+    ]
+    left_out = {}
     for missing in report["missing"]:
-        key = (missing["row"], "not run, because the budget was spent")
-        incidents.setdefault(key, []).append(missing["seed"])
-    if incidents:
-        print()
-    for (row, text), seeds in incidents.items():
-        print(f"- {row}, seed {', '.join(map(str, seeds))}: {text}")
+        left_out.setdefault(missing["seed"], []).append(missing["row"])
+    lines += [
+        f"not run with seed {seed}, because the budget was spent: {'; '.join(rows)}"
+        for seed, rows in left_out.items()
+    ]
+    if lines:
+        print("", *(f"- {line}" for line in lines), sep="\n")
 
 
 # The command.

@@ -52,7 +52,7 @@ WRONG_FITS = [
     ("clusters > n", {"n_clusters": 31}, ROWS, ValueError, "n_samples=30 should be >="),
     ("no cluster", {"n_clusters": 0}, ROWS, ValueError, "'n_clusters'.*Got 0"),
     ("half clusters", {"n_clusters": 2.5}, ROWS, ValueError, "'n_clusters'.*Got 2.5"),
-    ("K of zero", {"K": 0}, ROWS, ValueError, "'K'.*Got 0"),
+    ("K below zero", {"K": -1}, ROWS, ValueError, "'K'.*Got -1"),
     ("threshold of zero", {"threshold": 0}, ROWS, ValueError, "'threshold'"),
     ("threshold above 1", {"threshold": 1.5}, ROWS, ValueError, "Got 1.5"),
     ("negative entropy", {"entropy_weight": -1}, ROWS, ValueError, "Got -1"),

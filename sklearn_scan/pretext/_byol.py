@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """BYOL: predict what a slower copy of the network makes of another view."""
 
-import math
 from numbers import Integral, Real
 
 import torch
@@ -120,10 +119,24 @@ class BYOL(BasePretext):
         )
 
     def _make_task(self, encoder, views, n_samples):
-        projector = Projector(encoder.n_features, self.n_projection)
-        predictor = Projector(self.n_projection, self.n_projection)
+        projector = nn.Sequential(
+            Projector(encoder.n_features, self.n_projection),
+            nn.BatchNorm1d(self.n_projection, affine=False),
+        )
+        predictor = make_predictor(self.n_projection)
         network = BootstrapNetwork(encoder, projector, predictor, views, self.momentum)
         return network, RegressionLoss()
+
+
+def make_predictor(n_projection):
+    """Make the perceptron from projections to what the target makes of another view."""
+    hidden = 4 * n_projection
+    return nn.Sequential(
+        nn.Linear(n_projection, hidden, bias=False),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, n_projection),
+    )
 
 
 class BootstrapNetwork(nn.Module):
@@ -153,19 +166,16 @@ class RegressionLoss(nn.Module):
     """The squared distance of each prediction from the target of the other view."""
 
     def forward(self, first, second, first_target, second_target):
-        """Return the loss of predictions and targets (b, d), and the spread."""
-        one_way = squared_distance(first, second_target)
-        other_way = squared_distance(second, first_target)
+        """Return the loss of predictions and targets (b, d), and the share of found.
+
+        A prediction finds its target if no target of another sample is nearer.
+        """
+        first, second, first_target, second_target = map(
+            unit_rows, (first, second, first_target, second_target)
+        )
+        one_way = 2 - 2 * (first * second_target).sum(dim=1)
+        other_way = 2 - 2 * (second * first_target).sum(dim=1)
         loss = (one_way + other_way).mean()
-        return loss, {"loss": loss, "spread": spread(first_target)}
-
-
-def squared_distance(a, b):
-    """Return the squared distances (b,) of rows at unit length."""
-    return 2 - 2 * (unit_rows(a) * unit_rows(b)).sum(dim=1)
-
-
-def spread(vectors):
-    """Say how far apart unit vectors lie: 0 all at one place, 1 in all directions."""
-    scale = math.sqrt(vectors.shape[1])
-    return scale * unit_rows(vectors.detach()).std(dim=0, correction=0).mean()
+        nearest = (first.detach() @ second_target.T).argmax(dim=1)
+        found = nearest == torch.arange(len(first), device=first.device)
+        return loss, {"loss": loss, "found": found.float().mean()}

@@ -1,52 +1,158 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""DeepCluster: cluster what was learned, learn what was clustered."""
+"""DeepCluster: cluster what was learned, and learn what was clustered."""
 
+import copy
 import sys
 import warnings
 from numbers import Integral
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.base import ClusterMixin
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from sklearn_scan._compat import Interval
+from sklearn_scan._compat import Interval, StrOptions
 from sklearn_scan._engine import Runtime, Samples, infer, resolve_seed
+from sklearn_scan._engine._data import n_even_batches
 from sklearn_scan._nets import ClusterHeads
 from sklearn_scan._sources import ArraySource, check_samples
 from sklearn_scan.metrics import hungarian_accuracy_score
 from sklearn_scan.pretext._base import BasePretext
 
+# Steps that a new classifier needs before its errors say something of the features.
+_MIN_STEPS = 40
+# Standard deviation of the weights of a new classifier, the paper's.
+_INITIAL_WEIGHT = 0.01
+_N_ITERATIONS = 20
+# Runs of k-means for the clusters that are kept, of which the best counts.
+_N_FINAL_RUNS = 10
+# Variance below which there is but rounding, relative to the square of the features.
+_ROUNDING = 1e-10
+# How far the halves of a split cluster are moved, relative to its spread.
+_PERTURBATION = 1e-3
 # Rows whose distances to all centroids are held at a time.
 _BLOCK = 8192
-# Variance, relative to the mean square of features, below which there is but rounding.
-_ROUNDING = 1e-10
-# How far the halves of a split cluster move apart, relative to its spread.
-_PERTURBATION = 1e-3
-_N_ITERATIONS = 20
-_N_FINAL_STARTS = 10
+
+
+class PseudoLabelled(Samples):
+    """Batches of samples with the clusters that they are in.
+
+    An epoch draws as many samples as there are, uniformly over the clusters.
+    """
+
+    def __init__(self, source):
+        super().__init__(source)
+        self.labels = torch.zeros(len(source), dtype=torch.int64)
+
+    def order(self):
+        """Return the indices of one epoch, in the order of their visit."""
+        return draw_uniformly(self.labels)
+
+    def read(self, indices):
+        """Return the tuple (samples, labels), both on the device."""
+        return self.source.read(indices), self.labels[indices].to(self.source.device)
 
 
 class DeepCluster(ClusterMixin, BasePretext):
-    """doc"""
+    """DeepCluster, a representation learned by predicting its own clusters.
+
+    Before an epoch all samples are embedded, and k-means finds centroids C and
+    assignments: ``min_C 1/n sum_i min_k ||x_i - C_k||^2`` over rows x_i, which are the
+    features of the encoder, reduced to their principal components, whitened and at unit
+    length. Then the encoder, with a new linear classifier on top, learns to predict the
+    assignments k_i from random views g_i, by the cross-entropy ``-log p(k_i | g_i)`` as
+    the mean over samples. `transform` returns the features of the encoder, at unit
+    length; `predict` returns the nearest centroid of a last clustering of the training
+    samples, in the space of the rows x_i.
+
+    Two ways to do nothing are barred: a cluster that lost its last sample takes half of
+    another one, drawn with probability proportional to size and cut by a random plane
+    through its mean; and samples are drawn uniformly over clusters, so that a large
+    cluster weighs no more than a small one.
+
+    Read more in Caron et al. [1]_.
+
+    Parameters
+    ----------
+    n_clusters : int, default=10
+        Number of clusters. Where `transform` alone is of interest, many more clusters
+        than there are classes are usual (ten times as many in the paper), and better.
+    n_components : int or "auto", default="auto"
+        Number of principal components that are clustered, at most as many as the
+        encoder has features. "auto" is an eighth of them.
+    reassign_every : int or "auto", default="auto"
+        Epochs from one clustering to the next. "auto" is 1, as in the paper, or as many
+        as make 40 steps where the data are few: the classifier starts anew after every
+        clustering, and teaches nothing before it has learned the clusters.
+    {shared_parameters}
+
+    Attributes
+    ----------
+    labels_ : ndarray of shape (n_samples,), dtype int64
+        Cluster of every training sample.
+    cluster_centers_ : ndarray of shape (n_clusters, n_components)
+        Centroids of the rows x_i.
+    {shared_attributes}
+
+    See Also
+    --------
+    sklearn_scan.SCANClustering : Clusters what a pretext task has learned.
+    SimCLR : Recognises views of the same sample.
+
+    Notes
+    -----
+    Every record of `history_` has the normalised mutual information ("nmi") of the
+    clusters of this and of the last epoch, and the share of samples that changed the
+    cluster ("reassigned") after the clusters were named as they agree best. Before the
+    first epoch all samples are in one cluster; in an epoch without a new clustering the
+    two are 1 and 0. Clusters that settle have an nmi that rises; the paper never saw it
+    reach 1.
+
+    What differs from the paper: there is no Sobel filter before the encoder, because
+    images need not have colours to be rid of; clusters are found by the samples, and
+    learned on views; and the moments that the optimiser keeps of the classifier outlive
+    its weights.
+
+    References
+    ----------
+    .. [1] M. Caron, P. Bojanowski, A. Joulin and M. Douze, "Deep clustering for
+       unsupervised learning of visual features", ECCV 2018, equations 1 and 2 and
+       section 3.3.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_scan.pretext import DeepCluster
+    >>> images = load_digits().images[:200]
+    >>> clusterer = DeepCluster(n_clusters=10, epochs=1, random_state=0).fit(images)
+    >>> clusterer.transform(images).shape
+    (200, 128)
+    >>> bool((clusterer.predict(images) == clusterer.labels_).all())
+    True
+    """
 
     _parameter_constraints = BasePretext._parameter_constraints | {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
-        "n_components": [Interval(Integral, 1, None, closed="left")],
-        "whiten": ["boolean"],
+        "n_components": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "reassign_every": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+        ],
     }
 
     def __init__(
         self,
         n_clusters=10,
         *,
-        n_components=64,
-        whiten=True,
+        n_components="auto",
+        reassign_every="auto",
         encoder="auto",
         views="auto",
         epochs="auto",
@@ -63,7 +169,7 @@ class DeepCluster(ClusterMixin, BasePretext):
     ):
         self.n_clusters = n_clusters
         self.n_components = n_components
-        self.whiten = whiten
+        self.reassign_every = reassign_every
         super().__init__(
             encoder=encoder,
             views=views,
@@ -80,8 +186,10 @@ class DeepCluster(ClusterMixin, BasePretext):
             verbose=verbose,
         )
 
+    _dataset = PseudoLabelled
+
     def predict(self, X):
-        """Find the nearest centroid of each sample.
+        """Find the cluster of each sample.
 
         Parameters
         ----------
@@ -91,13 +199,14 @@ class DeepCluster(ClusterMixin, BasePretext):
         Returns
         -------
         labels : ndarray of shape (n_samples,), dtype int64
-            Clusters, from 0 to ``n_clusters - 1``; `labels_` for the training samples.
+            Number of the nearest centroid; `labels_` for the training samples.
         """
         check_is_fitted(self)
         X = check_samples(self, X, image_shape=self.image_shape, reset=False)
         runtime = Runtime.resolve(self.device, self.precision)
         source = ArraySource(X, self._format, runtime.device)
-        return self.net_.module_.to(runtime.device).predict(source).numpy()
+        network = copy.deepcopy(self.net_.module_).to(runtime.device)
+        return network.predict(source).numpy()
 
     @property
     def labels_(self):
@@ -106,140 +215,231 @@ class DeepCluster(ClusterMixin, BasePretext):
 
     @property
     def cluster_centers_(self):
-        """Centroids, in the space in which samples are clustered."""
+        """Centroids, in the space that is clustered."""
         return self.net_.module_.centroids.cpu().numpy()
 
     def _make_task(self, encoder, views, n_samples):
         if n_samples < self.n_clusters:
             raise ValueError(
-                f"n_samples={n_samples} should be >= n_clusters={self.n_clusters}: a "
-                "cluster needs a sample."
+                f"n_samples={n_samples} should be >= n_clusters={self.n_clusters}: "
+                "every cluster needs a sample of its own."
             )
         network = ClusteredNetwork(
-            encoder, views, n_samples, self.n_clusters, self.n_components, self.whiten
+            encoder,
+            views,
+            n_samples,
+            int(self.n_clusters),
+            self._count_components(encoder.n_features),
+            self._epochs_between_clusterings(n_samples),
         )
         return network, PseudoLabelLoss()
 
-    _dataset = None  # below
+    def _count_components(self, n_features):
+        if self.n_components != "auto":
+            return min(int(self.n_components), n_features)
+        return max(1, n_features // 8)
+
+    def _epochs_between_clusterings(self, n_samples):
+        if self.reassign_every != "auto":
+            return int(self.reassign_every)
+        return -(-_MIN_STEPS // n_even_batches(n_samples, int(self.batch_size)))
 
     def _fit_samples(self, X, trainer):
         super()._fit_samples(X, trainer)
         source = ArraySource(X, self._format, trainer.runtime.device)
         with trainer.runtime.isolated(resolve_seed(self.random_state)):
-            self.net_.module_.assign(source, n_init=_N_FINAL_STARTS)
+            self.net_.module_.assign(source, whiten=False, n_runs=_N_FINAL_RUNS)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
+        # ClusterMixin takes it away.
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
 
-class PseudoLabelled(Samples):
-    """Batches of samples with the clusters that they were last assigned to.
+class ClusteredNetwork(nn.Module):
+    """An encoder and a classifier of the clusters that it is in itself.
 
-    An epoch draws as many samples as there are, uniformly over the clusters.
+    Parameters
+    ----------
+    encoder : Encoder
+        From samples to features.
+    views : nn.Module
+        Drawn of the samples to learn from, not of those to cluster.
+    n_samples, n_clusters, n_components : int
+        Of the training samples, and of what is clustered.
+    reassign_every : int
+        Epochs from one clustering to the next.
     """
 
-    def __init__(self, source):
-        super().__init__(source)
-        self.labels = torch.zeros(len(source), dtype=torch.int64)
-
-    def order(self):
-        """Return the indices of one epoch, in the order of their visit."""
-        return draw_uniformly(self.labels)
-
-    def read(self, indices):
-        """Return the tuple (samples, pseudo-labels), both on the device."""
-        return self.source.read(indices), self.labels[indices].to(self.source.device)
-
-
-DeepCluster._dataset = PseudoLabelled
-
-
-def draw_uniformly(labels):
-    weights = 1 / torch.bincount(labels).double()[labels]
-    order = torch.randperm(len(labels))
-    order = order[labels[order].argsort(stable=True)]
-    reach = weights[order].cumsum(0)
-    ticks = (torch.arange(len(labels)) + torch.rand(())) / len(labels) * reach[-1]
-    drawn = torch.searchsorted(reach, ticks.double()).clamp_max(len(labels) - 1)
-    return order[drawn[torch.randperm(len(labels))]]
-
-
-class ClusteredNetwork(nn.Module):
-    reset_std = 0.01
-
-    def __init__(self, encoder, views, n_samples, n_clusters, n_components, whiten):
+    def __init__(
+        self, encoder, views, n_samples, n_clusters, n_components, reassign_every
+    ):
         super().__init__()
+        n_features = encoder.n_features
         self.encoder = encoder
         self.views = views
-        self.classifier = ClusterHeads(encoder.n_features, n_clusters)
-        self.whiten = whiten
-        n_components = min(n_components, encoder.n_features)
-        self.register_buffer("mean", torch.zeros(encoder.n_features))
-        self.register_buffer("axes", torch.zeros(encoder.n_features, n_components))
+        self.classifier = ClusterHeads(n_features, n_clusters)
+        self.reassign_every = reassign_every
+        # Buffers: a training that is taken up again, and `predict`, need them all.
+        self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("axes", torch.zeros(n_features, n_components))
         self.register_buffer("centroids", torch.zeros(n_clusters, n_components))
         self.register_buffer("labels", torch.zeros(n_samples, dtype=torch.int64))
 
     def forward(self, samples, labels):
+        """Return the logits (b, n_clusters) of views of the samples, and the labels."""
         return self.classifier(self.encoder(self.views(samples)))[0], labels
 
     def begin_epoch(self, data):
+        """Cluster the samples, if it is time to, and tell `data`."""
         before = self.labels.cpu().clone()
-        self.assign(data.source)
-        data.labels = self.labels.cpu().clone()
-        nn.init.normal_(self.classifier.linear.weight, std=self.reset_std)
-        nn.init.zeros_(self.classifier.linear.bias)
+        if self.epoch % self.reassign_every == 0:
+            self.assign(data.source)
+            self.restart_classifier()
+        self.epoch += 1
+        data.labels = self.labels.cpu()
         return compare_assignments(before.numpy(), data.labels.numpy())
 
-    def assign(self, source, n_init=1):
+    def assign(self, source, *, whiten=True, n_runs=1):
+        """Cluster samples, and remember where and how."""
         self.eval()
         features = infer(self.encoder, source)
-        mean, axes = principal_axes(features, self.axes.shape[1], self.whiten)
-        self.mean.copy_(mean)
-        self.axes.copy_(axes)
+        if not features.isfinite().all():
+            raise ValueError(
+                "The training of DeepCluster diverged: its features are not finite. "
+                "Lower its learning rate (lr)."
+            )
+        for kept, found in zip(
+            (self.mean, self.axes),
+            principal_axes(features, self.axes.shape[1], whiten=whiten),
+            strict=True,
+        ):
+            kept.copy_(found)
         rows = self._project(features)
-        self.centroids.copy_(cluster(rows, len(self.centroids), n_init))
-        self.labels.copy_(nearest(rows, self.centroids.cpu().double()))
+        self.centroids.copy_(find_centroids(rows, len(self.centroids), n_runs))
+        self.labels.copy_(self._nearest(rows))
+
+    def restart_classifier(self):
+        """Forget the classifier: cluster numbers have changed their meaning."""
+        nn.init.normal_(self.classifier.linear.weight, std=_INITIAL_WEIGHT)
+        nn.init.zeros_(self.classifier.linear.bias)
 
     def predict(self, source):
-        rows = self._project(infer(self.encoder, source))
-        return nearest(rows, self.centroids.cpu().double())
+        """Return the number (n_samples,) of the nearest centroid of samples."""
+        return self._nearest(self._project(infer(self.encoder, source)))
 
     def _project(self, features):
-        rows = (features.double() - self.mean.cpu()) @ self.axes.cpu().double()
-        return F.normalize(rows, dim=1)
+        """Return the rows that are clustered; in double precision, on the CPU.
+
+        In float32 a sample between two centroids could get another label in another
+        batch.
+        """
+        centred = features.double() - self.mean.cpu().double()
+        return F.normalize(centred @ self.axes.cpu().double(), dim=1)
+
+    def _nearest(self, rows):
+        return nearest(rows, self.centroids.cpu().double())
 
 
 class PseudoLabelLoss(nn.Module):
+    """The cross-entropy of the clusters."""
+
     def forward(self, logits, labels):
-        loss = F.cross_entropy(logits.float(), labels)
+        """Return the loss of logits (b, k), and the share of clusters told."""
+        loss = F.cross_entropy(logits, labels)
         told = (logits.detach().argmax(dim=1) == labels).float().mean()
         return loss, {"loss": loss, "accuracy": told}
 
 
-def principal_axes(features, n_components, whiten):
+def draw_uniformly(labels):
+    """Draw as many indices as there are labels, uniformly over the labels.
+
+    Every label that occurs is drawn equally often, up to one, and of the samples of a
+    label each is drawn equally often, up to one: systematic sampling, which skips fewer
+    samples than independent draws.
+
+    Parameters
+    ----------
+    labels : Tensor of shape (n,), dtype int64
+        Not negative.
+
+    Returns
+    -------
+    indices : Tensor of shape (n,)
+        In random order.
+    """
+    n = len(labels)
+    shuffled = torch.randperm(n)
+    by_label = shuffled[labels[shuffled].argsort(stable=True)]
+    weights = 1 / torch.bincount(labels).double()[labels]
+    reach = weights[by_label].cumsum(0)
+    marks = (torch.arange(n) + torch.rand((), dtype=torch.float64)) / n * reach[-1]
+    places = torch.searchsorted(reach, marks).clamp_max(n - 1)
+    return by_label[places[torch.randperm(n)]]
+
+
+def principal_axes(features, n_components, *, whiten=True):
+    """Find the map to principal components.
+
+    Parameters
+    ----------
+    features : Tensor of shape (n, d)
+        More or fewer rows than columns.
+    n_components : int
+        At most d.
+    whiten : bool, default=True
+        Whether all components get the same variance.
+
+    Returns
+    -------
+    mean : Tensor of shape (d,)
+        Of the features.
+    axes : Tensor of shape (d, n_components)
+        ``(features - mean) @ axes`` has uncorrelated columns, whitened of variance one;
+        a column in which features do not vary is zero.
+    """
     features = features.double()
     mean = features.mean(dim=0)
     centred = features - mean
     variances, axes = torch.linalg.eigh(centred.T @ centred / len(features))
     variances, axes = variances.flip(0)[:n_components], axes.flip(1)[:, :n_components]
     varies = variances > _ROUNDING * features.square().sum(dim=1).mean()
-    scale = variances.clamp_min(torch.finfo(torch.float64).tiny).rsqrt() if whiten else 1
-    return mean, torch.where(varies, axes * scale, 0.0)
+    if whiten:
+        axes = axes / variances.abs().sqrt()
+    return mean, torch.where(varies, axes, 0.0)
 
 
-def cluster(rows, n_clusters, n_init):
-    seed = int(torch.randint(2**31 - 1, ()))
-    centroids = k_means(rows.float().numpy(), n_clusters, n_init, seed)
-    centroids = torch.from_numpy(centroids).double()
+def find_centroids(rows, n_clusters, n_runs):
+    """Return the centroids (n_clusters, d) of the best of some runs of k-means.
+
+    Each is the nearest to some row, unless there are fewer different rows.
+    """
+    seeds = torch.randint(2**31 - 1, (n_runs,)).tolist()
+    runs = [k_means(rows.float().numpy(), n_clusters, seed) for seed in seeds]
+    centroids = min(
+        (torch.from_numpy(run).double() for run in runs),
+        key=lambda run: (rows - run[nearest(rows, run)]).square().sum(),
+    )
     return refill_empty_clusters(rows, centroids, nearest(rows, centroids))[0]
 
 
-def k_means(rows, n_clusters, n_init, seed):
+def k_means(rows, n_clusters, seed):
+    """Return the centroids that one run of k-means finds.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, d), dtype float32
+        At least `n_clusters`.
+    n_clusters, seed : int
+        How many, and which of the random starts.
+    """
+    # On macOS torch and faiss bring an OpenMP runtime each; see `neighbors`.
     if sys.platform == "darwin":
-        model = KMeans(n_clusters, n_init=n_init, max_iter=20, random_state=seed)
+        model = KMeans(n_clusters, n_init=1, max_iter=_N_ITERATIONS, random_state=seed)
         with warnings.catch_warnings():
+            # Duplicates leave clusters empty, which is seen to elsewhere.
             warnings.simplefilter("ignore", ConvergenceWarning)
             return model.fit(rows).cluster_centers_
     import faiss
@@ -248,23 +448,45 @@ def k_means(rows, n_clusters, n_init, seed):
         rows.shape[1],
         n_clusters,
         niter=_N_ITERATIONS,
-        nredo=n_init,
         seed=seed,
+        # Few rows are no reason to complain, nor are many to leave some out.
         min_points_per_centroid=1,
         max_points_per_centroid=len(rows),
     )
-    model.train(rows)
+    start, _ = kmeans_plusplus(rows, n_clusters, random_state=seed)
+    model.train(rows, init_centroids=start)
     return model.centroids
 
 
 def nearest(rows, centroids):
-    half = centroids.square().sum(dim=1) / 2
-    return torch.cat(
-        [(half - block @ centroids.T).argmin(dim=1) for block in rows.split(_BLOCK)]
-    )
+    """Return the number (n,) of the nearest of `centroids` (k, d) to `rows` (n, d)."""
+    # ||x - c||² / 2 without ||x||² / 2, which is the same for a whole row.
+    offset = centroids.square().sum(dim=1) / 2
+    parts = rows.split(_BLOCK)
+    return torch.cat([(offset - part @ centroids.T).argmin(dim=1) for part in parts])
 
 
 def refill_empty_clusters(rows, centroids, labels):
+    """Give every empty cluster half of one that is not.
+
+    The donor is drawn with probability proportional to its size. Its centroid moves a
+    little in a random direction, that of the empty cluster is put as far in the
+    opposite one, and the samples of the donor go to the nearer of the two.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n, d), dtype float64
+        What is clustered.
+    centroids : Tensor of shape (k, d), dtype float64
+        Changed in a copy.
+    labels : Tensor of shape (n,)
+        Cluster of each row; changed in a copy.
+
+    Returns
+    -------
+    centroids, labels : Tensor
+        No cluster is empty, unless there are fewer different rows than clusters.
+    """
     centroids, labels = centroids.clone(), labels.clone()
     sizes = torch.bincount(labels, minlength=len(centroids))
     for empty in (sizes == 0).nonzero().ravel():
@@ -272,32 +494,61 @@ def refill_empty_clusters(rows, centroids, labels):
         if donor is None:
             break
         members = (labels == donor).nonzero().ravel()
-        centroids[[donor, empty]], goes = split(rows[members])
-        labels[members[goes]] = empty
+        pair, is_second = split(rows[members])
+        centroids[donor], centroids[empty] = pair
+        labels[members[is_second]] = empty
     return centroids, labels
 
 
 def draw_donor(rows, labels, n_clusters):
+    """Draw a cluster of at least two different rows; None where there is none."""
     index = labels[:, None].expand_as(rows)
     blank = rows.new_zeros(n_clusters, rows.shape[1])
     largest = blank.scatter_reduce(0, index, rows, "amax", include_self=False)
     smallest = blank.scatter_reduce(0, index, rows, "amin", include_self=False)
-    divisible = (largest > smallest).any(dim=1)
-    weights = torch.bincount(labels, minlength=n_clusters) * divisible
-    return torch.multinomial(weights.double(), 1) if weights.any() else None
+    sizes = torch.bincount(labels, minlength=n_clusters).double()
+    sizes[(largest == smallest).all(dim=1)] = 0
+    return torch.multinomial(sizes, 1).squeeze() if sizes.any() else None
 
 
-def split(members):
-    mean = members.mean(dim=0)
-    offsets = members - mean
-    direction = F.normalize(torch.randn(members.shape[1], dtype=members.dtype), dim=0)
+def split(rows):
+    """Cut rows in two by a random plane through their mean.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (m, d)
+        Not all the same.
+
+    Returns
+    -------
+    centroids : Tensor of shape (2, d)
+        The mean, moved a little to either side.
+    is_second : Tensor of shape (m,)
+        Which rows are nearer to the second.
+    """
+    mean = rows.mean(dim=0)
+    offsets = rows - mean
+    direction = F.normalize(torch.randn_like(mean), dim=0)
     spread = offsets.square().sum(dim=1).mean().sqrt()
     step = _PERTURBATION * spread * direction
     return torch.stack([mean - step, mean + step]), offsets @ direction > 0
 
 
 def compare_assignments(before, after):
+    """Return how much two assignments agree, whatever the numbers of the clusters.
+
+    Parameters
+    ----------
+    before, after : ndarray of shape (n,)
+        Clusters of the same samples.
+
+    Returns
+    -------
+    record : dict of float
+        "nmi", the normalised mutual information, and "reassigned", the share of samples
+        outside the best matching of clusters.
+    """
     return {
-        "nmi": normalized_mutual_info_score(before, after),
+        "nmi": float(normalized_mutual_info_score(before, after)),
         "reassigned": 1 - hungarian_accuracy_score(before, after),
     }

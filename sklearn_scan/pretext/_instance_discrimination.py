@@ -9,10 +9,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from sklearn_scan._compat import Interval
-from sklearn_scan._engine import IndexedSamples
+from sklearn_scan._engine import Batches, IndexedSamples
 from sklearn_scan._nets import Projector
 from sklearn_scan.pretext._base import BasePretext
 from sklearn_scan.pretext._momentum import random_unit_rows, unit_rows
+
+_FILLING_BATCH = 256
 
 
 class InstanceDiscrimination(BasePretext):
@@ -174,6 +176,16 @@ class InstanceNetwork(nn.Module):
         self.n_negatives = n_negatives
         self.sees_originals = sees_originals
 
+    @torch.no_grad()
+    def begin_epoch(self, data):
+        """Fill the bank before the first epoch; a bank that is filled is left alone."""
+        if not self.bank.is_filled:
+            for samples, indices in Batches(data, _FILLING_BATCH):
+                projections, _ = self._project(samples)
+                self.bank.update(indices, projections, momentum=0)
+            self.bank.settle_partition(projections, self.bank.draw(self.n_negatives))
+        return {}
+
     def forward(self, samples, indices):
         """Return what the loss compares; in training, remember the projections.
 
@@ -192,10 +204,9 @@ class InstanceNetwork(nn.Module):
         """
         projections, originals = self._project(samples)
         own, noise = self.bank.recall(indices), self.bank.draw(self.n_negatives)
-        log_partition = self.bank.settle_partition(projections, noise)
         if self.training:
-            self.bank.update(indices, projections)
-        return projections, originals, own, noise, log_partition
+            self.bank.update(indices, projections, self.bank.momentum)
+        return projections, originals, own, noise, self.bank.log_partition
 
     def _project(self, samples):
         """Project views and, in the same pass, the samples as they are."""
@@ -207,7 +218,19 @@ class InstanceNetwork(nn.Module):
 
 
 class MemoryBank(nn.Module):
-    """A unit vector for each sample, which remembers its projections."""
+    """A unit vector for each sample, which remembers its projections.
+
+    Parameters
+    ----------
+    n_samples : int
+        How many there are.
+    n_projection : int
+        Length of a projection.
+    momentum : float
+        Share of its own that a vector keeps.
+    temperature : float
+        What Z depends on.
+    """
 
     def __init__(self, n_samples, n_projection, momentum, temperature):
         super().__init__()
@@ -215,7 +238,11 @@ class MemoryBank(nn.Module):
         self.temperature = temperature
         self.register_buffer("vectors", random_unit_rows(n_samples, n_projection))
         self.register_buffer("log_partition", torch.tensor(torch.nan))
-        self._may_be_unsettled = True
+
+    @property
+    def is_filled(self):
+        """Whether Z is known, and with it the vectors."""
+        return not self.log_partition.isnan()
 
     def recall(self, indices):
         """Return the vectors (b, d) of samples."""
@@ -228,28 +255,16 @@ class MemoryBank(nn.Module):
 
     @torch.no_grad()
     def settle_partition(self, projections, noise):
-        """Return log Z, which is estimated the first time that it is needed."""
-        # What a checkpoint has brought back is kept, and the device not waited for.
-        if self._may_be_unsettled:
-            estimate = self.estimate_partition(projections, noise)
-            is_settled = ~self.log_partition.isnan()
-            settled = torch.where(is_settled, self.log_partition, estimate)
-            self.log_partition.copy_(settled)
-            self._may_be_unsettled = False
-        return self.log_partition
-
-    def estimate_partition(self, projections, noise):
-        """Return the logarithm of ``n * mean exp(<v, f> / T)``."""
-        with torch.autocast(noise.device.type, enabled=False):
-            exponents = unit_rows(projections) @ noise.T / self.temperature
-        n_samples, n_terms = len(self.vectors), exponents.numel()
-        return exponents.flatten().logsumexp(dim=0) + math.log(n_samples / n_terms)
+        """Set log Z to the logarithm of ``n * mean exp(<v, f> / T)``."""
+        exponents = unit_rows(projections) @ noise.T / self.temperature
+        mean = exponents.flatten().logsumexp(dim=0) - math.log(exponents.numel())
+        self.log_partition.copy_(mean + math.log(len(self.vectors)))
 
     @torch.no_grad()
-    def update(self, indices, projections):
+    def update(self, indices, projections, momentum):
         """Mix projections (b, d) into the vectors of their samples."""
         new, old = unit_rows(projections), self.recall(indices)
-        self.vectors[indices] = unit_rows(new.lerp(old, self.momentum))
+        self.vectors[indices] = unit_rows(new.lerp(old, momentum))
 
 
 class NoiseContrastiveLoss(nn.Module):

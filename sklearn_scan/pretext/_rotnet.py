@@ -50,8 +50,8 @@ class RotNet(BasePretext):
     Notes
     -----
     The task has an answer only where things have an upright position. A digit 0 or 8
-    looks the same upside down, a turned 6 is a 9, and pictures taken from above, such as
-    those of a microscope or a satellite, have no upside at all. What the classifier
+    looks the same upside down, a turned 6 is a 9, and pictures taken from above, such
+    as those of a microscope or a satellite, have no upside at all. What the classifier
     cannot tell teaches nothing, and where it can, features need to say no more than
     where up is: classes that are turned alike may stay together. `history_` has the
     share of rotations that were told as "accuracy"; guessing gives 0.25.
@@ -135,6 +135,6 @@ class RotationLoss(nn.Module):
     def forward(self, logits):
         """Return the loss of logits (4b, 4), and the share of rotations told."""
         labels = rotation_labels(logits)
-        loss = F.cross_entropy(logits.float(), labels)
+        loss = F.cross_entropy(logits, labels)
         told = (logits.detach().argmax(dim=1) == labels).float().mean()
         return loss, {"loss": loss, "accuracy": told}
