@@ -27,7 +27,7 @@ from _published import CIFAR10, find_published
 
 STEPS = ("clustering", "fine_tuning", "self_labeling")
 ROWS = {
-    "ablation": 8,
+    "ablation": 10,
     "comparison": 8,
     "neighbors": 2,
     "oracle": 2,
