@@ -152,9 +152,10 @@ class PretextTasks(PaperTable):
             "raw pixels": FunctionTransformer(),
             "untrained network": pretext.Pretrained(),
         }
+        plain = pretext.InstanceDiscrimination(invariance_weight=0)
+        rows = starts | tasks | {"InstanceDiscrimination, plain": plain}
         return {
-            name: setting.clusterer(seed, pretext=start)
-            for name, start in (starts | tasks).items()
+            name: setting.clusterer(seed, pretext=start) for name, start in rows.items()
         }
 
     def measure(self, estimator, setting):

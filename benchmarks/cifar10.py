@@ -127,13 +127,20 @@ def main(arguments=None):
     result_file = options.resume / f"result-seed{options.seed}.json"
     results = json.loads(result_file.read_text()) if result_file.exists() else {}
     results["run"] = describe_run(options.device)
-    results["settings"] = {
+    settings = {
         "n_train": len(X_train),
         "n_test": len(X_test),
         "seed": options.seed,
         "effort": options.effort,
         "encoder": options.encoder or "resnet18_cifar",
     }
+    if results.setdefault("settings", settings) != settings:
+        print(
+            f"{result_file} is of other settings: {results['settings']}, and asked for "
+            f"are {settings}. Pass another folder to --resume.",
+            file=sys.stderr,
+        )
+        return 2
     steps = results.setdefault("steps", {})
     print_header("CIFAR-10, the recipe of the paper", results["run"])
     for name, clusterer in make_steps(options).items():

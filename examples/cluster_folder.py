@@ -6,8 +6,8 @@
 
 The ImageNet recipe: a ResNet-50 at 224 pixels, MoCo, ten heads on the frozen encoder,
 self-labelling. Give it weights that MoCo has trained elsewhere (``--weights``), or it
-trains on the folder alone, which wants a GPU and many images. Writes one row of pictures
-per cluster, and a table of files.
+trains on the folder alone, which wants a GPU and many images. Writes one row of
+pictures per cluster, and a table of files.
 
 With ``--classes`` the sub-folders are the classes: they are not shown to the clusterer,
 but its answer is compared with them.

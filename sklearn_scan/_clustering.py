@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from sklearn_scan._engine import NeighborPairs, infer, left_align
-from sklearn_scan._nets import ClusterHeads, Encoder
+from sklearn_scan._nets import ClusterHeads, Encoder, at_least_float32
 from sklearn_scan._sources import ArraySource, learn_format
 
 # Pairs of logits compared at a time when heads are judged.
@@ -25,8 +25,8 @@ def scan_loss(anchors, neighbors, entropy_weight=5.0):
 
     Equation 2 of the paper, with probabilities p of the anchors and q of the
     neighbours: ``-mean_i log <p_i, q_i> - entropy_weight * H(mean_i p_i)``. It is
-    computed from log-probabilities in float32, because <p_i, q_i> underflows where the
-    two disagree.
+    computed from log-probabilities, in float32 at least, because <p_i, q_i> underflows
+    where the two disagree.
 
     Parameters
     ----------
@@ -41,8 +41,8 @@ def scan_loss(anchors, neighbors, entropy_weight=5.0):
         ``total = consistency - entropy_weight * entropy``. The total is negative by
         design: its lower bound is ``-entropy_weight * log(n_clusters)``.
     """
-    log_p = anchors.float().log_softmax(dim=-1)
-    log_q = neighbors.float().log_softmax(dim=-1)
+    log_p = at_least_float32(anchors).log_softmax(dim=-1)
+    log_q = at_least_float32(neighbors).log_softmax(dim=-1)
     consistency = -(log_p + log_q).logsumexp(dim=-1).mean(dim=-1)
     entropy = marginal_entropy(log_p.exp().mean(dim=-2))
     return consistency - entropy_weight * entropy, consistency, entropy
@@ -96,12 +96,15 @@ class ClusterNetwork(nn.Module):
     def frozen_encoder(self, is_frozen=True):
         """Let only the heads learn, behind an encoder in evaluation mode."""
         self.is_frozen = is_frozen
-        self.encoder.requires_grad_(not is_frozen)
+        learning = [p for p in self.encoder.parameters() if p.requires_grad]
+        for parameter in learning:
+            parameter.requires_grad_(not is_frozen)
         try:
             yield
         finally:
             self.is_frozen = False
-            self.encoder.requires_grad_(True)
+            for parameter in learning:
+                parameter.requires_grad_(True)
 
     def train(self, mode=True):
         """Set training mode, but for a frozen encoder."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 from filelock import FileLock
+from joblib import Memory
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import FunctionTransformer
@@ -60,6 +61,26 @@ def is_trained(pretext):
     return isinstance(pretext, BasePretext) and hasattr(pretext, "net_")
 
 
+def embed_frozen(X, pretext, runtime):
+    """Embed checked samples with a pretext that was trained before."""
+    fitted = pretext._format.sample_shape
+    if X.shape[1:] != fitted:
+        raise ValueError(
+            f"The frozen pretext {type(pretext).__name__} was fitted on samples of "
+            f"shape {fitted}, and X holds samples of shape {X.shape[1:]}."
+        )
+    pretext._format.check(X)
+    return pretext._embed(X, runtime)
+
+
+def remember_input(pretext, *, like):
+    """Let a pretext accept what the clusterer accepts, rows of pixels among it."""
+    if isinstance(pretext, BasePretext):
+        for name in ("_passed_shape", "n_features_in_", "feature_names_in_", "paths_"):
+            if hasattr(like, name):
+                setattr(pretext, name, getattr(like, name))
+
+
 def learn_embedding(X, pretext, memory, trainer):
     """Fit the pretext on checked samples, or fetch it from the cache.
 
@@ -89,8 +110,10 @@ def learn_embedding(X, pretext, memory, trainer):
     )
     factories = (getattr(pretext, name, "") for name in ("encoder", "views"))
     origin = (__version__, *map(_source_of, factories))
-    train = memory.cache(train_pretext, ignore=["trainer"])
-    with _one_at_a_time(memory, X, key):
+    # Weights are loaded in no time, and joblib would not see that their file changed.
+    remembers = memory if pretext._trains else Memory(None)
+    train = remembers.cache(train_pretext, ignore=["trainer"])
+    with _one_at_a_time(remembers, X, key):
         try:
             state, embedding = train(X, key, origin, trainer)
         except _Unfinished as unfinished:

@@ -5,7 +5,6 @@ import os
 import warnings
 from numbers import Integral, Real
 
-import joblib
 import numpy as np
 import torch
 from sklearn.base import (
@@ -35,8 +34,10 @@ from sklearn_scan._compat import (
 )
 from sklearn_scan._embedding import (
     as_rows,
+    embed_frozen,
     is_trained,
     learn_embedding,
+    remember_input,
     resolve_pretext,
     thaw,
     transform_rows,
@@ -45,7 +46,6 @@ from sklearn_scan._engine import (
     FitProgress,
     Runtime,
     Trainer,
-    checkpoint_path,
     infer,
     resolve_seed,
     spawn_seeds,
@@ -56,9 +56,9 @@ from sklearn_scan._run import STEPS, Run, find_prototypes
 from sklearn_scan._self_labeling import ConfidenceLoss, self_label
 from sklearn_scan._sources import ArraySource, check_samples, learn_format
 from sklearn_scan._training import Training
-from sklearn_scan._views import POLICIES, build_views
+from sklearn_scan._views import POLICIES, build_views, check_views
 from sklearn_scan.neighbors import check_neighbors, mine_neighbors
-from sklearn_scan.pretext._base import BasePretext
+from sklearn_scan.pretext._base import BasePretext, forget
 
 
 class SCANClustering(
@@ -212,10 +212,11 @@ class SCANClustering(
     -----
     *Choosing without labels.* The reference implementation chooses among heads and
     epochs by the SCAN loss on its test images. Here there is only `X`: the head is
-    chosen by the loss on all training samples as they are, with their mined
-    neighbours. Fine-tuning and self-labelling are each kept only if they do not raise
-    the loss on fresh random views, the same for all. Within a stage, the last epoch
-    counts; its learning rate ends at zero.
+    chosen by the loss on all training samples with their mined neighbours, as they are,
+    or on views where the heads were trained on views (``clustering=None``). Fine-tuning
+    and self-labelling are each kept only if they do not raise the loss on fresh random
+    views, the same for all (``keep="best"``). Within a stage, the last epoch counts;
+    its learning rate ends at zero.
 
     *Self-labelling that goes wrong.* Self-labelling is left out, with a warning, when
     some cluster with members has no confident one, since class balancing would make it
@@ -331,8 +332,9 @@ class SCANClustering(
         y : None
             Ignored.
         neighbors : array-like of shape (n, k), dtype int, default=None
-            Neighbours of each sample, by row number, which are then not mined; -1
-            stands for none.
+            Neighbours of each sample, which are then not mined, by their row numbers
+            in this `X` (in cross-validation: in the part that is fitted). -1 stands for
+            none, and so does a sample among its own neighbours.
 
         Returns
         -------
@@ -340,12 +342,13 @@ class SCANClustering(
             The fitted clusterer.
         """
         self._check_parameters()
-        # Should this fit fail, nothing of an earlier one is to be predicted with.
-        self.__dict__.pop("net_", None)
+        forget(self)
         given = X
         X = check_samples(self, X, image_shape=self._asked_image_shape(), reset=True)
         self._check_sizes(len(X))
         self._check_steps(is_image=X.ndim > 2)
+        if neighbors is not None:
+            neighbors = check_neighbors(neighbors, len(X))
         run = self._begin(X, y, given=given)
 
         # Step 1: train the pretext task, and mine neighbours in its embedding.
@@ -474,7 +477,7 @@ class SCANClustering(
         self.history_ = progress.history
         return Run(
             pretext=pretext,
-            trainer=Trainer(runtime, progress, self._checkpoints(X)),
+            trainer=Trainer(runtime, progress, self._checked_checkpoint()),
             seeds=seeds,
             memory=_open_memory(self.memory),
             context=context,
@@ -484,18 +487,18 @@ class SCANClustering(
         )
 
     def _learn_embedding(self, X, run):
-        if not is_trained(run.pretext):
-            return learn_embedding(X, run.pretext, run.memory, run.trainer)
-        pretext = run.pretext
-        check_samples(pretext, X, reset=False)
-        # The network reads what it was trained to read.
-        self._format = pretext._format
-        return pretext, pretext._embed(X, run.runtime)
+        if is_trained(run.pretext):
+            # The network reads what it was trained to read.
+            self._format = run.pretext._format
+            return run.pretext, embed_frozen(X, run.pretext, run.runtime)
+        learned = learn_embedding(X, run.pretext, run.memory, run.trainer)
+        remember_input(learned[0], like=self)
+        return learned
 
     def _find_neighbors(self, neighbors, run):
         n_samples = len(self.embedding_)
         if neighbors is not None:
-            return check_neighbors(neighbors, n_samples)
+            return neighbors
         half_a_cluster = max(1, n_samples // (2 * int(self.n_clusters)))
         K = min(int(self.K), half_a_cluster, n_samples - 1)
         if K == 0:
@@ -530,7 +533,13 @@ class SCANClustering(
                 run,
                 freeze_encoder=training.freeze_encoder,
             )
-        return run.better("fine_tuning", candidate, network)
+        result = run.better("fine_tuning", candidate, network)
+        if self.clustering is None and result is network:
+            raise ValueError(
+                "The training of the heads diverged: their loss is not finite. Lower "
+                f"the learning rate, lr={training.lr}, of fine_tuning."
+            )
+        return result
 
     def _start_network(self, loss, run):
         """Search heads on the embedding, or put random ones on the encoder."""
@@ -601,6 +610,10 @@ class SCANClustering(
         for step in ("clustering", "fine_tuning", "self_labeling"):
             if isinstance(training := getattr(self, step), Training):
                 training._validate_params()
+                check_views(training.views)
+        check_views(self.views)
+        if isinstance(self.pretext, BasePretext):
+            self.pretext._validate_params()
         if isinstance(self.pretext, type):
             name = self.pretext.__name__
             raise TypeError(
@@ -650,22 +663,14 @@ class SCANClustering(
     def _views_of(self, training):
         return self.views if training.views is None else training.views
 
-    def _checkpoints(self, X):
-        """Return the file of each stage, which depends on all that the stage does."""
-        if self.checkpoint is None:
-            return {}
-        if not isinstance(self.random_state, Integral):
+    def _checked_checkpoint(self):
+        if self.checkpoint is not None and not isinstance(self.random_state, Integral):
             raise ValueError(
-                "checkpoint= finds an interrupted fit again by its parameters, and "
+                "checkpoint= finds an interrupted fit again by what it began with, and "
                 f"random_state={self.random_state!r} makes every fit a new one. Pass "
                 "an int."
             )
-        files, identity = {}, joblib.hash(X)
-        for stage, names in _STAGE_PARAMETERS.items():
-            values = {name: getattr(self, name) for name in names}
-            identity = joblib.hash((identity, values))
-            files[stage] = checkpoint_path(self.checkpoint, stage, identity)
-        return files
+        return self.checkpoint
 
     def _reconstruct(self, network, runtime):
         """Return what a copy of the estimator lacks to predict with a network."""
@@ -710,22 +715,6 @@ class SCANClustering(
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-# What each stage depends on beyond those before it, apart from X.
-_STAGE_PARAMETERS = {
-    "pretext": ["pretext", "encoder", "image_shape", "precision", "random_state"],
-    "clustering": [
-        "n_clusters",
-        "K",
-        "entropy_weight",
-        "n_heads",
-        "clustering",
-        "batch_size",
-    ],
-    "fine_tuning": ["fine_tuning", "views"],
-    "self_labeling": ["self_labeling", "threshold", "class_weight", "keep"],
-}
 
 
 def _open_memory(memory):

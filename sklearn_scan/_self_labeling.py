@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from sklearn_scan._engine import Samples, infer
+from sklearn_scan._nets import at_least_float32
 
 
 class ConfidenceLoss(nn.Module):
@@ -39,14 +40,14 @@ class ConfidenceLoss(nn.Module):
         A batch without a confident sample has loss zero and gradient zero; the
         reference raises.
         """
-        confidence, labels = weak.float().softmax(dim=-1).max(dim=-1)
-        weight = (confidence > self.threshold).float()
+        confidence, labels = at_least_float32(weak).softmax(dim=-1).max(dim=-1)
+        weight = (confidence > self.threshold).to(confidence.dtype)
         confident = weight.mean()
         if self.balanced:
-            counts = torch.zeros(weak.shape[-1], device=weak.device)
+            counts = weight.new_zeros(weak.shape[-1])
             counts = counts.scatter_add(0, labels, weight)
             weight = weight / counts.clamp_min(1)[labels]
-        losses = F.cross_entropy(strong.float(), labels, reduction="none")
+        losses = F.cross_entropy(at_least_float32(strong), labels, reduction="none")
         loss = (weight * losses).sum() / weight.sum().clamp_min(1e-8)
         return loss, {"loss": loss, "confident": confident}
 

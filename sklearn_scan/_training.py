@@ -22,8 +22,8 @@ class Training(BaseEstimator):
     """How one step of :class:`SCANClustering` is trained.
 
     Passed as `clustering`, `fine_tuning` or `self_labeling`, where it replaces "auto".
-    Its parameters are nested parameters of the clusterer: a search may vary
-    ``self_labeling__lr``.
+    Its parameters are then nested parameters of the clusterer: a search over
+    ``SCANClustering(self_labeling=Training())`` may vary ``self_labeling__lr``.
 
     Parameters
     ----------

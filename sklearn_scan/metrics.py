@@ -298,7 +298,8 @@ def neighbor_purity_score(neighbors, y):
     Parameters
     ----------
     neighbors : array-like of shape (n_samples, K)
-        Row numbers, such as `neighbors_` of a fitted `SCANClustering`.
+        Row numbers, such as `neighbors_` of a fitted `SCANClustering`; -1 stands for
+        none, and does not count.
     y : array-like of shape (n_samples,)
         Classes.
 
@@ -310,7 +311,8 @@ def neighbor_purity_score(neighbors, y):
     Raises
     ------
     ValueError
-        If the lengths differ, or a neighbour is not the number of a row.
+        If the lengths differ, a neighbour is not the number of a row, or there is no
+        neighbour at all.
 
     Examples
     --------
@@ -318,15 +320,17 @@ def neighbor_purity_score(neighbors, y):
     >>> neighbor_purity_score([[1], [0], [0], [2]], ["a", "a", "b", "b"])
     0.75
     """
-    neighbors = check_array(neighbors, dtype=np.int64)
+    neighbors = check_array(neighbors, dtype=np.int64, ensure_min_features=0)
     y = column_or_1d(y)
     check_consistent_length(neighbors, y)
-    if neighbors.min() < 0 or neighbors.max() >= len(y):
+    if neighbors.size == 0 or neighbors.max() < 0:
+        raise ValueError("No sample has a neighbour, so there is no purity to measure.")
+    if neighbors.min() < -1 or neighbors.max() >= len(y):
         raise ValueError(
             f"neighbors has entries from {neighbors.min()} to {neighbors.max()}; "
-            f"needed are row numbers from 0 to {len(y) - 1}."
+            f"needed are row numbers from 0 to {len(y) - 1}, or -1 for none."
         )
-    return float((y[neighbors] == y[:, None]).mean())
+    return float((y[neighbors] == y[:, None])[neighbors >= 0].mean())
 
 
 hungarian_accuracy_scorer = make_scorer(hungarian_accuracy_score)

@@ -87,6 +87,8 @@ def check_neighbors(neighbors, n_samples):
     Returns
     -------
     neighbors : ndarray of shape (n_samples, k), dtype int64
+        A sample among its own neighbours, as scikit-learn's searches give it, has
+        become -1.
 
     Raises
     ------
@@ -105,7 +107,9 @@ def check_neighbors(neighbors, n_samples):
             f"neighbors has entries from {neighbors.min()} to {neighbors.max()}; "
             f"needed are row numbers from 0 to {n_samples - 1}, or -1 for none."
         )
-    return neighbors.astype(np.int64)
+    neighbors = neighbors.astype(np.int64)
+    neighbors[neighbors == np.arange(n_samples)[:, None]] = -1
+    return neighbors
 
 
 def _unit_rows(rows):

@@ -32,6 +32,11 @@ self-labels    all weights      all weights      all weights      all weights
 
 Differences from the authors' program that remain: neighbours are mined in the features
 of the encoder (theirs, for SimCLR, in its projection) and never hold the sample itself.
+The projector has batch normalisation, both views of SimCLR are anchors, holes take the
+mean of their image, MoCo's views have no blur, and statistics of batch normalisation
+are taken anew from plain samples when a stage ends. STL-10's pretext was trained on
+105,000 images and the rest on 5,000 of them: fit ``paper_recipe("stl10").pretext`` on
+the many, and pass it as ``pretext=FrozenEstimator(fitted)`` with the few.
 Batches split the data evenly, so that none is dropped. The last epoch of the clustering
 counts, and for ImageNet the head with the lowest loss on the training images (theirs:
 epoch and head by the loss on the test images). Pseudo-labels are given in evaluation
@@ -68,7 +73,8 @@ def paper_recipe(name, *, effort=1.0, weights=None, prefix="", **parameters):
 "imagenet200"}
         Whose settings; the table above has them all.
     effort : float, default=1.0
-        Share of the epochs of every step, at least one each.
+        Share of the epochs of every step of the recipe, at least one each; what
+        `parameters` say stays as it is.
     weights : str, PathLike, dict or None, default=None
         For the ImageNet recipes, weights of a ResNet-50 that MoCo has trained, as the
         authors have used; see :class:`~sklearn_scan.pretext.Pretrained`. None trains
@@ -110,6 +116,7 @@ def paper_recipe(name, *, effort=1.0, weights=None, prefix="", **parameters):
     clusterer = RECIPES[name]()
     if weights is not None:
         clusterer.pretext = _load_instead(clusterer.pretext, weights, prefix)
+    # Shortened is what the recipe says, and not what is said instead of it.
     clusterer.set_params(**_shorten(clusterer, effort))
     return clusterer.set_params(**parameters)
 

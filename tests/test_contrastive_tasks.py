@@ -740,7 +740,6 @@ def test_neighbours_are_purer_than_those_of_pixels(task, digits, device):
     embedding = fitted.transform(images)
     of_pixels = neighbor_purity_score(mine_neighbors(images.reshape(600, -1), 20), y)
     of_task = neighbor_purity_score(mine_neighbors(embedding, 20), y)
-    print(of_pixels, of_task)
     assert of_task > of_pixels + 0.02
     # No collapse: samples are told apart in many directions.
     centred = embedding - embedding.mean(axis=0)

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from scipy.special import log_softmax, softmax
 from sklearn.base import clone
-from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score
 from torch import nn
@@ -649,3 +648,21 @@ def test_what_does_not_vary_is_not_blown_up():
     _, axes = principal_axes(features, 5)
     assert ((axes != 0).any(dim=0)).tolist() == [True, True, False, False, False]
     assert not principal_axes(torch.full((9, 4), 0.3), 4)[1].any()
+
+
+# --- quality -----------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", [DeepCluster, FeatureDecoupling])
+def test_neighbors_are_better_than_those_of_pixels(task):
+    """On all digits: few hundred do not give enough steps to beat pixels."""
+    X, y = load_digits(return_X_y=True)
+    fitted = task(image_shape=(8, 8), random_state=0).fit(X)
+    purity, of_pixels = (
+        neighbor_purity_score(mine_neighbors(rows), y)
+        for rows in (fitted.transform(X), X)
+    )
+    assert purity > of_pixels + 0.01
+    if task is DeepCluster:
+        assert hungarian_accuracy_score(y, fitted.labels_) > 0.9

@@ -8,7 +8,6 @@ samples before an epoch has `begin_epoch` (see `StageNet`). A stage knows nothin
 devices, precision, checkpoints or progress.
 """
 
-from sklearn_scan._engine._checkpoint import checkpoint_path
 from sklearn_scan._engine._data import (
     Batches,
     IndexedSamples,
@@ -39,7 +38,6 @@ __all__ = [
     "Schedule",
     "StageNet",
     "Trainer",
-    "checkpoint_path",
     "infer",
     "left_align",
     "resolve_seed",

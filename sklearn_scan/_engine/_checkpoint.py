@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Going on, after an interruption, as if there had been none."""
 
+import inspect
+import os
+import pickle
 from pathlib import Path
 
 import joblib
@@ -10,14 +13,8 @@ from skorch.history import History
 
 from sklearn_scan._version import __version__
 
-
-def checkpoint_path(root, stage, identity):
-    """Return the file below `root` for a stage of what `identity` describes.
-
-    Its name is a hash of that and of the version, so that no stage goes on where a
-    different one stopped.
-    """
-    return Path(root) / f"{stage}-{joblib.hash((__version__, identity))[:16]}.pt"
+# What every module has, and what its weights say already.
+_OF_MODULES = set(vars(torch.nn.Module()))
 
 
 class Checkpoint(Callback):
@@ -59,7 +56,7 @@ class Checkpoint(Callback):
             self._scheduler.load_state_dict(state["scheduler"])
         net.history_ = History([{"epoch": r["epoch"]} for r in state["records"]])
         self.recorder.resume(state["records"])
-        _set_generators(state["generators"])
+        _set_generators(state["generators"], net.runtime.device)
 
     def on_epoch_end(self, net, **kwargs):
         """Write the state."""
@@ -68,10 +65,11 @@ class Checkpoint(Callback):
             "optimizer": net.optimizer_.state_dict(),
             "scheduler": self._scheduler and self._scheduler.state_dict(),
             "records": self.recorder.records,
-            "generators": _get_generators(),
+            "generators": _get_generators(net.runtime.device),
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
+        # Of this process alone: another one may be at the same stage.
+        partial = self.path.with_suffix(f".{os.getpid()}.partial")
         torch.save(state, partial)
         partial.replace(self.path)
 
@@ -80,17 +78,67 @@ class Checkpoint(Callback):
         return getattr(self.annealing, "lr_scheduler_", None)
 
     def _read(self):
-        return torch.load(self.path, map_location="cpu", weights_only=True)
+        try:
+            return torch.load(self.path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise ValueError(
+                f"The checkpoint {self.path} cannot be read: {error}. Delete the file "
+                "to begin that stage anew."
+            ) from error
 
 
-def _get_generators():
+def checkpoint_path(folder, stage, module, criterion, data, schedule, runtime):
+    """Return the file of a stage: its name is a hash of all that the stage begins with.
+
+    That is the weights it is given, which hold what the stages before have done, the
+    data, the generator, the settings, and the code of the modules. So no stage goes on
+    where a different one stopped.
+    """
+    parts = [module, criterion]
+    identity = {
+        "version": __version__,
+        "settings": (schedule, runtime.precision),
+        "generator": torch.get_rng_state().numpy(),
+        "weights": {k: v.cpu().numpy() for k, v in module.state_dict().items()},
+        "code": sorted({_code_of(m) for part in parts for m in part.modules()}),
+        "parameters": [_settings_of(m) for part in parts for m in part.modules()],
+        "data": (data.source.array, data.identity),
+    }
+    try:
+        name = joblib.hash(identity)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ValueError(
+            "checkpoint= needs views, losses and optimisers that can be pickled, and "
+            f"of the stage {stage!r} one cannot: {error}. Define functions and classes "
+            "at the top level of a module, or leave checkpoint out."
+        ) from error
+    return Path(folder) / f"{stage}-{name[:16]}.pt"
+
+
+def _code_of(module):
+    try:
+        return inspect.getsource(type(module))
+    except (OSError, TypeError):
+        return repr(type(module))
+
+
+def _settings_of(module):
+    """Return what was set on a module, but for its weights and its parts."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if name not in _OF_MODULES and not isinstance(value, torch.Tensor)
+    }
+
+
+def _get_generators(device):
     states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_initialized():
-        states["cuda"] = torch.cuda.get_rng_state()
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
     return states
 
 
-def _set_generators(states):
+def _set_generators(states, device):
     torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_initialized():
-        torch.cuda.set_rng_state(states["cuda"])
+    if "cuda" in states and device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)

@@ -18,6 +18,11 @@ class Samples(Dataset):
     def __len__(self):
         return len(self.source)
 
+    @property
+    def identity(self):
+        """What the data are besides the samples, for a checkpoint to be known by."""
+        return type(self).__name__
+
     def order(self):
         """Return the indices of one epoch, in the order of their visit."""
         return torch.randperm(len(self))
@@ -53,6 +58,11 @@ class NeighborPairs(Samples):
     def __init__(self, source, neighbors):
         super().__init__(source)
         self.neighbors, self.counts = left_align(neighbors)
+
+    @property
+    def identity(self):
+        """The neighbours."""
+        return self.neighbors.numpy(), self.counts.numpy()
 
     def read(self, indices):
         """Return the tuple (samples, neighbours)."""

@@ -39,7 +39,8 @@ class Schedule:
         A name in `OPTIMIZERS`, or ``f(parameters, lr=, weight_decay=)``.
     annealing : {"one_cycle", "cosine", "constant"}
         "one_cycle" rises for a tenth of the steps and then falls to zero along a cosine
-        (Smith and Topin, 2019); "cosine" falls once per epoch, to a thousandth;
+        (Smith and Topin, 2019), and the first momentum of "adamw" goes from 0.95 to
+        0.85 and back; "cosine" falls once per epoch, to a thousandth;
         "constant" stays.
     default_epochs, min_steps : int
         What "auto" means.
@@ -65,7 +66,9 @@ class Schedule:
         """Make the optimiser, as skorch asks for it."""
         named = isinstance(self.optimizer, str)
         factory = OPTIMIZERS[self.optimizer] if named else self.optimizer
-        return factory(parameters, lr=lr, weight_decay=self.weight_decay, **kwargs)
+        # Not numpy's floats, which a checkpoint could not hold.
+        decay = float(self.weight_decay)
+        return factory(parameters, lr=float(lr), weight_decay=decay, **kwargs)
 
     def make_annealing(self, n_samples):
         """Return the skorch callback that sets the learning rate."""
@@ -77,14 +80,16 @@ class Schedule:
                 policy=lr_scheduler.CosineAnnealingLR,
                 event_name=None,
                 T_max=epochs,
-                eta_min=self.lr * 1e-3,
+                eta_min=float(self.lr) * 1e-3,
             )
         steps = epochs * n_even_batches(n_samples, self.batch_size)
         return LRScheduler(
             policy=lr_scheduler.OneCycleLR,
             step_every="batch",
             event_name=None,
-            max_lr=self.lr,
+            max_lr=float(self.lr),
+            # Others have momentum of their own, or none.
+            cycle_momentum=self.optimizer == "adamw",
             total_steps=max(steps, 2),
             # Torch divides by zero where the rise takes exactly one step.
             pct_start=0.1 if steps > 10 else 0.05,

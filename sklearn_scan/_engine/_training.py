@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Train a stage, and apply what was trained."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from os import PathLike
 
 import torch
 from torch.optim.swa_utils import update_bn
 
-from sklearn_scan._engine._checkpoint import Checkpoint
+from sklearn_scan._engine._checkpoint import Checkpoint, checkpoint_path
 from sklearn_scan._engine._data import Batches, Samples
 from sklearn_scan._engine._net import StageNet
 from sklearn_scan._engine._progress import FitProgress
@@ -25,14 +26,14 @@ class Trainer:
         Device and precision.
     progress : FitProgress
         Told of each stage and each epoch.
-    checkpoints : dict of str to Path
-        For each stage the file in which it writes its state after every epoch, and
-        looks for one to go on from; empty for none.
+    checkpoint : str, PathLike or None, default=None
+        The folder in which stages write their state after every epoch, and look for
+        one to go on from.
     """
 
     runtime: Runtime
     progress: FitProgress
-    checkpoints: dict = field(default_factory=dict)
+    checkpoint: str | PathLike | None = None
 
     def train(self, stage, module, criterion, data, schedule, snapshot=None):
         """Train the module of a stage and return its net.
@@ -60,8 +61,17 @@ class Trainer:
         with self.progress.stage(stage, epochs, snapshot) as (recorder, reporter):
             callbacks = [("annealing", annealing), ("recorder", recorder)]
             n_done = 0
-            if stage in self.checkpoints:
-                checkpoint = Checkpoint(self.checkpoints[stage], recorder, annealing)
+            if self.checkpoint is not None:
+                path = checkpoint_path(
+                    self.checkpoint,
+                    stage,
+                    module,
+                    criterion,
+                    data,
+                    schedule,
+                    self.runtime,
+                )
+                checkpoint = Checkpoint(path, recorder, annealing)
                 n_done = checkpoint.n_done
                 # Before the reporter, which may be told to stop.
                 callbacks.append(("checkpoint", checkpoint))
@@ -94,12 +104,13 @@ def wrap_trained(module, criterion, runtime):
 def finish(net):
     """Let go of what only training needs: optimiser, callbacks, gradients."""
     net.optimizer_.zero_grad(set_to_none=True)
+    types = {"module": type(net.module), "criterion": type(net.criterion)}
     # A factory of the user need not be picklable.
-    net.optimizer = type(net.optimizer_)
+    types["optimizer"] = type(net.optimizer_)
     net.trim_for_prediction()
     # The trained instances are `module_` and `criterion_`; kept under these names as
     # well they would be pickled twice, and from a GPU in a way no other machine reads.
-    net.module, net.criterion = type(net.module), type(net.criterion)
+    vars(net).update(types)
     net.module_.eval()
     return net
 

@@ -2,7 +2,12 @@
 """Networks: encoders by name, class or factory, and the heads on top of them."""
 
 from sklearn_scan._nets._encoders import ENCODERS, ConvNet, Encoder, build_encoder
-from sklearn_scan._nets._heads import ClusterHeads, Projector, UnitLength
+from sklearn_scan._nets._heads import (
+    ClusterHeads,
+    Projector,
+    UnitLength,
+    at_least_float32,
+)
 
 __all__ = [
     "ENCODERS",
@@ -11,5 +16,6 @@ __all__ = [
     "Encoder",
     "Projector",
     "UnitLength",
+    "at_least_float32",
     "build_encoder",
 ]

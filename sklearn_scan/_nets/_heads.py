@@ -6,6 +6,11 @@ import torch.nn.functional as F
 from torch import nn
 
 
+def at_least_float32(tensor):
+    """Return the tensor in float32, or in float64 where it is in that."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 class Projector(nn.Sequential):
     """The perceptron between the features and a contrastive loss.
 

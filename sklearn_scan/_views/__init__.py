@@ -7,6 +7,7 @@ from sklearn_scan._views._geometry import Affine, Flip, Geometry, ResizedCrop
 from sklearn_scan._views._policy import (
     POLICIES,
     build_views,
+    check_views,
     choose_policy,
     make_strong_views,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "View",
     "Views",
     "build_views",
+    "check_views",
     "choose_policy",
     "make_strong_views",
 ]

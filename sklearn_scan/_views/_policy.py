@@ -92,17 +92,22 @@ def build_views(views, source, *, strong=False):
         views = choose_policy(source, strong=strong) if is_image else "vector"
     if views == "none":
         return Views(nn.Identity())
-    if isinstance(views, tuple) and not SINGLE_VIEWS.issuperset(views):
-        raise ValueError(
-            f"views={views!r} names views that there are not; known are "
-            f"{', '.join(sorted(SINGLE_VIEWS))}."
-        )
+    check_views(views)
     if is_image == (views == "vector"):
         raise ValueError(
             f"views={views!r} does not go with samples of shape {shape}: "
             'rows need "vector", images any other.'
         )
     return Views(*_make_policy(views))
+
+
+def check_views(views):
+    """Raise where a tuple names views that there are not."""
+    if isinstance(views, tuple) and not SINGLE_VIEWS.issuperset(views):
+        raise ValueError(
+            f"views={views!r} names views that there are not; known are "
+            f"{', '.join(sorted(SINGLE_VIEWS))}."
+        )
 
 
 def make_strong_views(sample_shape, cutout=0.5):

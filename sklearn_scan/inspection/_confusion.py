@@ -123,7 +123,9 @@ class ConfusionDisplay:
                 str(cluster) if column.any() else "\N{EN DASH}"
                 for cluster, column in zip(clusters, matrix.T, strict=True)
             ],
-            superclasses=superclasses and [superclasses[c] for c in classes],
+            superclasses=None
+            if superclasses is None
+            else [superclasses[c] for c in classes],
         )
         return display.plot(ax=ax)
 

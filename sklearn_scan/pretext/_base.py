@@ -46,8 +46,9 @@ from sklearn_scan._views import POLICIES, build_views
 _SHARED_PARAMETERS = """encoder : str, class or callable, default="auto"
         The network to train. "auto" is an MLP for rows, a small convolutional network
         for images up to 64 pixels and ResNet-18 for larger ones. By name: "convnet",
-        "mlp", "resnet18", "resnet34", "resnet50", and "resnet18_cifar" and so on with
-        the 3 x 3 stem for small images, worth its cost on a GPU. Or a class or function
+        "mlp", "resnet18", "resnet34", "resnet50", "resnet18_cifar" and so on with the
+        3 x 3 stem for small images, worth its cost on a GPU, and "resnet18_stl" and so
+        on with the paper's stem for images of 96 pixels. Or a class or function
         that is given the shape of a sample, (c, h, w) or (n_features,), and returns a
         `torch.nn.Module` from samples to features (b, d).
     views : str, tuple or callable, default="auto"
@@ -96,10 +97,21 @@ _SHARED_ATTRIBUTES = """net_ : skorch.NeuralNet
         One record per epoch.
     image_shape_ : tuple of int or None
         Shape of one image as given; None for rows.
+    paths_ : list of str
+        The files, where `X` was a folder or paths.
     n_features_in_ : int
         Length of the second axis of `X`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Column names, where `X` had any."""
+
+
+def forget(estimator):
+    """Drop what an earlier fit has learned.
+
+    Should a fit fail, nothing of an earlier one is to be predicted with.
+    """
+    for name in [n for n in vars(estimator) if n.endswith("_") and n[0] != "_"]:
+        delattr(estimator, name)
 
 
 class BasePretext(
@@ -183,7 +195,7 @@ class BasePretext(
         Parameters
         ----------
         X : array-like of shape (n, h, w), (n, h, w, c), (n, c, h, w) or (n, d)
-            Images or rows.
+            Images or rows; or a folder, or a sequence of paths, of image files.
         y : None
             Ignored.
 
@@ -193,6 +205,7 @@ class BasePretext(
             The fitted transformer.
         """
         self._validate_params()
+        forget(self)
         X = check_samples(self, X, image_shape=self.image_shape, reset=True)
         runtime = Runtime.resolve(self.device, self.precision)
         context = self._init_callback_context(max_subtasks=1)

@@ -44,11 +44,16 @@ class FeatureDecoupling(BasePretext):
 
     Parameters
     ----------
-    rotation_weight, irrelevance_weight, instance_weight : float, default=1.0
-        What each part is multiplied with in the sum.
+    rotation_weight : float, default=1.0
+        What the rotation part is multiplied with in the sum.
+    irrelevance_weight : float, default=0.03
+        The same of the irrelevance part, which grows with the square of the features,
+        and at 1 hides the instance part.
+    instance_weight : float, default=1.0
+        The same of the instance part.
     gamma : float, default=2.0
         Exponent of the weights above; 0 trusts all rotations alike.
-    temperature : float, default=0.07
+    temperature : float, default=0.5
         T above.
     bank_momentum : float, default=0.0
         Share m of its own that a vector of the bank keeps, in [0, 1): m_i becomes
@@ -72,7 +77,10 @@ class FeatureDecoupling(BasePretext):
     approximates; it takes ``batch_size * n_samples`` numbers, little up to a hundred
     thousand samples.
 
-    MEASURED
+    All features are returned, because on digits their nearest neighbours were of the
+    same class more often than those of either half, in every setting tried in which
+    they were better than those of the pixels. KMeans mostly found the classes better
+    in the unrelated half alone, ``embedding[:, n_features // 2 :]`` at unit length.
 
     "accuracy" in `history_` is the share of rotations told. Because of the weights,
     images that look alike in all rotations are all called upright in the end.
@@ -104,10 +112,10 @@ class FeatureDecoupling(BasePretext):
         self,
         *,
         rotation_weight=1.0,
-        irrelevance_weight=1.0,
+        irrelevance_weight=0.03,
         instance_weight=1.0,
         gamma=2.0,
-        temperature=0.07,
+        temperature=0.5,
         bank_momentum=0.0,
         encoder="auto",
         views="auto",
@@ -209,11 +217,11 @@ class DecouplingLoss(nn.Module):
         Of the three, in this order.
     gamma : float, default=2.0
         Exponent of the weights of turned images.
-    temperature : float, default=0.07
+    temperature : float, default=0.5
         Of the instance part.
     """
 
-    def __init__(self, weights=(1.0, 1.0, 1.0), gamma=2.0, temperature=0.07):
+    def __init__(self, weights=(1.0, 1.0, 1.0), gamma=2.0, temperature=0.5):
         super().__init__()
         self.weights = weights
         self.gamma = gamma

@@ -27,7 +27,7 @@ class InstanceDiscrimination(BasePretext):
     that are drawn from the bank uniformly, with probability ``1 / n`` each: with
     ``h(i, f) = P(i|f) / (P(i|f) + m / n)`` it is
     ``-log h(i, f) - sum_j log(1 - h(j, f))``, j going through the m drawn. Z is
-    estimated once, on the first batch, as n times the mean of ``exp(<v_j, f> / T)``.
+    estimated once, on a first batch, as n times the mean of ``exp(<v_j, f> / T)``.
     After each step the bank takes in what was seen: v_i becomes
     ``bank_momentum * v_i + (1 - bank_momentum) * f``, at unit length.
 
@@ -43,17 +43,16 @@ class InstanceDiscrimination(BasePretext):
     ----------
     temperature : float, default=0.5
         T above. Low temperatures push apart the nearest of other samples, high ones
-        push all alike, which leaves more of the clusters in place. The 0.07 of the
-        paper needs a lower learning rate; with the default one the loss grows.
+        push all alike, which leaves more of the clusters in place. The paper has 0.07.
     n_negatives : int, default=4096
         m above. The same vectors serve all samples of a batch.
     bank_momentum : float, default=0.5
         Share of its own that a vector of the bank keeps, in [0, 1).
     n_projection : int, default=128
         Length of a projection.
-    invariance_weight : float, default=1.0
-        Weight of the invariance. With 0 the task is that of Wu et al., and takes half
-        of the time, as only the views pass the encoder.
+    invariance_weight : float, default=0.1
+        Weight of the invariance. With 0 the task is that of Wu et al., and takes
+        two thirds of the time, as only the views pass the encoder.
     {shared_parameters}
 
     Attributes
@@ -68,10 +67,13 @@ class InstanceDiscrimination(BasePretext):
 
     Notes
     -----
-    The bank begins with random unit vectors. The drawn vectors may include that of the
-    sample itself, as the formula demands: noise has the probability 1 / n everywhere.
-    The proximal regularisation of the paper (equation 8) is left out; the invariance
-    serves its purpose, to hold projections still.
+    The bank begins with projections by the untrained network, and the first batch of
+    which Z is estimated is compared with these. (The paper begins with random vectors.
+    Projections are much more alike, so that Z came out too small, and the loss grew at
+    low temperatures.) The drawn vectors may include that of the sample itself, as the
+    formula demands: noise has the probability 1 / n everywhere. The proximal
+    regularisation of the paper is left out; the invariance serves its purpose, to hold
+    projections still.
 
     References
     ----------
@@ -107,7 +109,7 @@ class InstanceDiscrimination(BasePretext):
         n_negatives=4096,
         bank_momentum=0.5,
         n_projection=128,
-        invariance_weight=1.0,
+        invariance_weight=0.1,
         encoder="auto",
         views="auto",
         epochs="auto",
@@ -270,7 +272,7 @@ class MemoryBank(nn.Module):
 class NoiseContrastiveLoss(nn.Module):
     """The loss of telling the own memory from noise, with that of invariance."""
 
-    def __init__(self, n_samples, temperature=0.5, invariance_weight=1.0):
+    def __init__(self, n_samples, temperature=0.5, invariance_weight=0.1):
         super().__init__()
         self.n_samples = n_samples
         self.temperature = temperature

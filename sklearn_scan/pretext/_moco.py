@@ -37,9 +37,9 @@ class MoCo(BasePretext):
     temperature : float, default=0.5
         T above. Low temperatures push apart the nearest of other samples, high ones
         push all alike, which leaves more of the clusters in place.
-    momentum : float, default=0.9
+    momentum : float, default=0.95
         Momentum of the copy, in [0, 1). Higher values suit longer trainings: the copy
-        should follow within a small part of the steps, and 0.9 follows within some ten.
+        should follow within a small part of the steps, and 0.95 follows within twenty.
     queue_size : int or "auto", default="auto"
         Keys in the queue. "auto" is the number of samples, so that the queue holds the
         keys of one epoch, up to 65,536.
@@ -64,7 +64,9 @@ class MoCo(BasePretext):
     half of the samples would otherwise be pushed away from their own last view.
 
     The papers shuffle the keys between GPUs, so that the statistics of a batch do not
-    tell which key belongs to a query. There is no shuffling here.
+    tell which key belongs to a query. Here there is one device and no shuffling: keys
+    made in four shuffled parts of a batch were found less often on digits, and the
+    embedding was as good as without.
 
     References
     ----------
@@ -99,7 +101,7 @@ class MoCo(BasePretext):
         self,
         *,
         temperature=0.5,
-        momentum=0.9,
+        momentum=0.95,
         queue_size="auto",
         n_projection=128,
         encoder="auto",

@@ -5,7 +5,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -162,7 +161,7 @@ def _read(weights):
 
 def _select(state, prefix):
     return {
-        name.removeprefix(prefix): torch.as_tensor(np.asarray(value))
+        name.removeprefix(prefix): torch.as_tensor(value).detach().cpu()
         for name, value in state.items()
         if name.startswith(prefix)
     }
