@@ -64,8 +64,8 @@ class Run:
 
         return take
 
-    def judges_better(self, step, network):
-        """Judge the network of a step, against the best so far, and write it down."""
+    def judge_result(self, step, network):
+        """Judge the network of a step, write it down, and say whether it is kept."""
         with self.isolated("judging"):
             loss = self.judge.loss(network)
         # False for nan, where training diverged.
@@ -82,7 +82,7 @@ class Run:
         """Return the candidate of a step, if there is one and it is no worse."""
         if candidate is None:
             return network
-        return candidate if self.judges_better(step, candidate) else network
+        return candidate if self.judge_result(step, candidate) else network
 
 
 def find_prototypes(labels, confidence, embedding, n_clusters):

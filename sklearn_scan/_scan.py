@@ -521,7 +521,7 @@ class SCANClustering(
             views = build_views(self._views_of(training), run.source)
             run.judge = Judge(run.source, self.neighbors_, self.entropy_weight, views)
             if self.clustering is not None:
-                run.judges_better("clustering", network)
+                run.judge_result("clustering", network)
             if self.fine_tuning is None:
                 return network
             candidate = fine_tune(

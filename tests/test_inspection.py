@@ -111,6 +111,12 @@ def test_lines_part_superclasses_and_surplus_clusters():
     assert line_positions(plot_confusion(ANIMALS, FOUND).ax_) == (set(), {2.5})
 
 
+def test_superclasses_may_be_a_series():
+    pandas = pytest.importorskip("pandas")
+    display = plot_confusion(ANIMALS, FOUND, superclasses=pandas.Series(KINDS))
+    assert display.superclasses == ["bird", "mammal", "mammal"]
+
+
 def test_a_class_without_a_cluster_has_a_dash():
     display = plot_confusion(ANIMALS, [5, 5, 5, 5, 5, 7, 7, 5])
     assert display.cluster_names == ["\N{EN DASH}", "7", "5"]

@@ -267,7 +267,7 @@ def test_neighbor_purity_is_the_share_of_same_class_neighbours():
 
 
 @pytest.mark.parametrize(
-    ("neighbors", "span"), [([[2], [0]], "0 to 2"), ([[-1], [0]], "-1 to 0")]
+    ("neighbors", "span"), [([[2], [0]], "0 to 2"), ([[-2], [0]], "-2 to 0")]
 )
 def test_neighbors_must_be_row_numbers(neighbors, span):
     with pytest.raises(ValueError, match=f"from {span}; needed .* from 0 to 1"):
@@ -300,3 +300,11 @@ def test_a_scorer_predicts_and_scores():
     X, y = np.array([[0.0], [0.1], [5.0], [5.1]]), ["a", "b", "b", "b"]
     model = KMeans(2, n_init=1, random_state=0).fit(X)
     assert check_scoring(model, hungarian_accuracy_scorer)(model, X, y) == 0.75
+
+
+def test_neighbours_that_there_are_not_do_not_count():
+    assert neighbor_purity_score([[1, -1], [-1, -1], [0, 1]], [0, 0, 1]) == 1 / 3
+    with pytest.raises(ValueError, match="no purity to measure"):
+        neighbor_purity_score(np.empty((3, 0), dtype=int), [0, 0, 1])
+    with pytest.raises(ValueError, match="no purity to measure"):
+        neighbor_purity_score([[-1], [-1]], [0, 0])

@@ -393,3 +393,152 @@ def test_a_checkpoint_is_of_one_fit(images, tmp_path):
 def test_a_checkpoint_needs_a_seed(images, tmp_path):
     with pytest.raises(ValueError, match=r"random_state=None.*Pass an int"):
         SCANClustering(checkpoint=tmp_path).fit(images)
+
+
+def test_a_checkpoint_knows_the_neighbours_and_the_code(images, trained, tmp_path):
+    frozen = FrozenEstimator(trained)
+
+    def count(**params):
+        quick(pretext=frozen, checkpoint=tmp_path, **params).fit(images)
+        return len(list(tmp_path.iterdir()))
+
+    assert count() == 1
+    assert count() == 1, "the same fit finds its own file"
+    quick(pretext=frozen, checkpoint=tmp_path).fit(images, neighbors=[[0]] * 200)
+    assert len(list(tmp_path.iterdir())) == 2
+    both = Training(epochs=1)
+    assert count(fine_tuning=both, views="none") == 3
+    assert count(fine_tuning=both, views=("cutout",)) == 4
+    assert count(fine_tuning=both, views=DropHalf) == 5
+
+
+class DropHalf(torch.nn.Dropout):
+    def __init__(self, shape):
+        super().__init__(0.5)
+
+
+def test_a_stopped_pretext_leaves_no_heads_to_a_longer_one(images, tmp_path):
+    class StopPretext(StopAfter):
+        def on_fit_task_end(self, estimator, context):
+            return context.task_name == "epoch"
+
+    def make():
+        return quick(pretext=SimCLR(epochs=3))
+
+    make().set_params(checkpoint=tmp_path).set_callbacks(StopPretext(0)).fit(images)
+    resumed = make().set_params(checkpoint=tmp_path).fit(images)
+    whole = make().fit(images)
+    np.testing.assert_array_equal(resumed.confidence_, whole.confidence_)
+
+
+def test_a_checkpoint_holds_numpy_numbers(images, tmp_path):
+    training = Training(epochs=2, lr=np.float64(1e-3), weight_decay=np.float32(0))
+    for _ in range(2):
+        quick(
+            pretext=SimCLR(epochs=2, lr=np.logspace(-3, -2, 2)[0]),
+            fine_tuning=training,
+            checkpoint=tmp_path,
+        ).fit(images)
+
+
+def test_a_torn_checkpoint_says_which(images, tmp_path):
+    quick(checkpoint=tmp_path).fit(images)
+    (file,) = tmp_path.glob("pretext-*")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"pretext-.*cannot be read.*Delete the file"):
+        quick(checkpoint=tmp_path).fit(images)
+
+
+def test_a_checkpoint_needs_what_can_be_pickled(images, tmp_path):
+    training = Training(epochs=1, optimizer=lambda p, **k: torch.optim.SGD(p, **k))
+    with pytest.raises(ValueError, match="can be pickled, and of the stage"):
+        quick(fine_tuning=training, checkpoint=tmp_path).fit(images)
+
+
+# What review found.
+
+
+def test_heads_that_diverge_say_so(images, trained):
+    harm = Training(epochs=2, optimizer="sgd", lr=1e12)
+    with pytest.raises(ValueError, match=r"heads diverged.*lr=1000000000000"):
+        quick(pretext=FrozenEstimator(trained), clustering=None, fine_tuning=harm).fit(
+            images
+        )
+
+
+def test_a_layer_that_a_factory_froze_stays_frozen(images):
+    pretext = SimCLR(encoder=half_frozen, epochs=1)
+    clusterer = quick(pretext=pretext, fine_tuning=Training(epochs=1), keep="last")
+    clusterer.fit(images)
+    first, last = clusterer.net_.module_.encoder[0][0].network[1:]
+    assert float(first.weight[0, 0]) == 0.5
+    assert not first.weight.requires_grad
+    assert last.weight.requires_grad
+
+
+def half_frozen(shape):
+    frozen, free = torch.nn.Linear(64, 16), torch.nn.Linear(16, 8)
+    torch.nn.init.constant_(frozen.weight, 0.5)
+    frozen.requires_grad_(False)
+    return torch.nn.Sequential(torch.nn.Flatten(), frozen, free)
+
+
+def test_parameters_of_the_pretext_are_checked(images):
+    with pytest.raises(ValueError, match="'temperature' parameter of SimCLR"):
+        quick(pretext=SimCLR(temperature=-1)).fit(images)
+
+
+@pytest.mark.parametrize("annealing", ["one_cycle", "cosine", "constant"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", torch.optim.Adagrad])
+def test_optimizers_with_every_annealing(images, optimizer, annealing):
+    SimCLR(epochs=2, optimizer=optimizer, lr=1e-3, annealing=annealing).fit(images)
+
+
+def test_a_failed_refit_leaves_nothing_behind(images, trained):
+    pretext = clone(trained).set_params(epochs=1).fit(images)
+    clusterer = quick(pretext=FrozenEstimator(trained)).fit(images)
+    for fitted in (pretext, clusterer):
+        with pytest.raises(ValueError, match="NaN"):
+            fitted.fit(images * np.nan)
+        assert not hasattr(fitted, "net_")
+        assert not hasattr(fitted, "labels_")
+
+
+def test_weights_of_a_file_that_changed(images, weights, tmp_path):
+    path = tmp_path / "weights.pt"
+    pretext = Pretrained("convnet", str(path))
+    embeddings = []
+    for factor in (1, 2):
+        torch.save({k: factor * v for k, v in weights.items()}, path)
+        clusterer = quick(pretext=pretext, memory=str(tmp_path / "cache"))
+        embeddings.append(clusterer.fit(images).embedding_)
+    assert not np.array_equal(*embeddings)
+
+
+def test_weights_in_bfloat16_that_have_gradients(images, weights):
+    given = {k: v.clone() for k, v in weights.items()}
+    given = {k: v.bfloat16() if v.is_floating_point() else v for k, v in given.items()}
+    given = {
+        k: v.requires_grad_() if v.is_floating_point() else v for k, v in given.items()
+    }
+    embedding = Pretrained("convnet", given).fit_transform(images)
+    assert embedding.dtype == np.float32
+
+
+def test_rows_of_pixels_with_a_frozen_pretext(images, trained):
+    rows = images.reshape(200, -1)
+    pretext = SimCLR(epochs=1, image_shape=(8, 8), random_state=0).fit(rows)
+    clusterer = quick(pretext=FrozenEstimator(pretext)).fit(rows)
+    np.testing.assert_array_equal(clusterer.predict(rows), clusterer.labels_)
+    own = quick(pretext=SimCLR(epochs=1), image_shape=(8, 8)).fit(rows)
+    np.testing.assert_array_equal(own.pretext_.transform(rows), own.embedding_)
+
+
+def test_what_cannot_work_is_said_before_anything_is_trained(images, monkeypatch):
+    monkeypatch.setattr("sklearn_scan._scan.learn_embedding", None)
+    with pytest.raises(ValueError, match="needed are integers"):
+        quick().fit(images, neighbors=[[0.5]] * 200)
+    with pytest.raises(ValueError, match="names views that there are not"):
+        quick(self_labeling=Training(views=("mirror",))).fit(images)
+    with pytest.raises(ValueError, match="names views that there are not"):
+        quick(views=("mirror",)).fit(images)
