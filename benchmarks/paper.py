@@ -24,6 +24,7 @@ is begun.
 """
 
 import argparse
+import shlex
 import sys
 import tempfile
 import time
@@ -55,7 +56,13 @@ def as_is(estimator):
 
 
 def run_table(
-    name, setting, *, budget=float("inf"), prepare=as_is, save=lambda r: None
+    name,
+    setting,
+    *,
+    names=(),
+    budget=float("inf"),
+    prepare=as_is,
+    save=lambda r: None,
 ):
     """Fit all rows of a table, seed by seed, and return the report.
 
@@ -65,6 +72,8 @@ def run_table(
         A key of `TABLES`.
     setting : Setting
         Data and estimators.
+    names : sequence of str, default=()
+        Names of the rows to fit; empty for all.
     budget : float, default=inf
         Seconds after which no new fit is begun.
     prepare : callable
@@ -76,7 +85,12 @@ def run_table(
     table = TABLES[name]
     report = {"table": name, "fits": [], "missing": [], "summary": {}}
     for seed in range(setting.n_seeds):
-        for row, estimator in table.rows(setting, seed).items():
+        rows = table.rows(setting, seed)
+        if unknown := set(names) - set(rows):
+            raise ValueError(f"There are no rows {unknown}; there are {list(rows)}.")
+        for row, estimator in rows.items():
+            if names and row not in names:
+                continue
             if time.monotonic() >= deadline:
                 report["missing"].append({"row": row, "seed": seed})
                 continue
@@ -211,6 +225,9 @@ def parse(arguments=None):
     parser.add_argument(
         "--n", type=int, help="images, of all digits or 10,000 photographs"
     )
+    parser.add_argument(
+        "--rows", nargs="+", default=(), metavar="ROW", help="these rows alone"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="fits per row")
     parser.add_argument("--budget", type=float, default=float("inf"), metavar="MINUTES")
     parser.add_argument("--cache", metavar="DIR", help="where pretexts are kept")
@@ -233,6 +250,7 @@ def describe(options, setting):
         "table": options.table,
         "data": setting.name,
         "n": options.n,
+        "rows": shlex.join(options.rows) or None,
         "seeds": options.seeds,
         "budget": None if np.isinf(options.budget) else f"{options.budget:g}",
         "device": None if options.device == "auto" else options.device,
@@ -263,6 +281,7 @@ def main(arguments=None, *, prepare=as_is):
         report = run_table(
             options.table,
             setting,
+            names=options.rows,
             budget=60 * options.budget,
             prepare=prepare,
             save=save,
