@@ -19,10 +19,13 @@ N_FEATURES = {
     "convnet": 256,
     "resnet18": 512,
     "resnet18_cifar": 512,
+    "resnet18_stl": 512,
     "resnet34": 512,
     "resnet34_cifar": 512,
+    "resnet34_stl": 512,
     "resnet50": 2048,
     "resnet50_cifar": 2048,
+    "resnet50_stl": 2048,
 }
 
 

@@ -458,12 +458,22 @@ def test_a_checkpoint_needs_what_can_be_pickled(images, tmp_path):
 # What review found.
 
 
-def test_heads_that_diverge_say_so(images, trained):
-    harm = Training(epochs=2, optimizer="sgd", lr=1e12)
-    with pytest.raises(ValueError, match=r"heads diverged.*lr=1000000000000"):
-        quick(pretext=FrozenEstimator(trained), clustering=None, fine_tuning=harm).fit(
-            images
-        )
+class Poison(torch.optim.SGD):
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.fill_(torch.nan)
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_heads_that_diverge_say_so(images, trained, keep):
+    harm = Training(epochs=1, optimizer=Poison, lr=0.5)
+    clusterer = quick(
+        pretext=FrozenEstimator(trained), clustering=None, fine_tuning=harm, keep=keep
+    )
+    with pytest.raises(ValueError, match=r"heads diverged.*lr=0\.5"):
+        clusterer.fit(images)
 
 
 def test_a_layer_that_a_factory_froze_stays_frozen(images):

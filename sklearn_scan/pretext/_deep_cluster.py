@@ -67,7 +67,8 @@ class DeepCluster(ClusterMixin, BasePretext):
     assignments k_i from random views g_i, by the cross-entropy ``-log p(k_i | g_i)`` as
     the mean over samples. `transform` returns the features of the encoder, at unit
     length; `predict` returns the nearest centroid of a last clustering of the training
-    samples, in the space of the rows x_i.
+    samples, the best of ten runs, in the space of the rows x_i without whitening:
+    small directions are worth learning from, and say little of what belongs together.
 
     Two ways to do nothing are barred: a cluster that lost its last sample takes half of
     another one, drawn with probability proportional to size and cut by a random plane
@@ -95,7 +96,7 @@ class DeepCluster(ClusterMixin, BasePretext):
     labels_ : ndarray of shape (n_samples,), dtype int64
         Cluster of every training sample.
     cluster_centers_ : ndarray of shape (n_clusters, n_components)
-        Centroids of the rows x_i.
+        Centroids of the last clustering, whose rows are not whitened.
     {shared_attributes}
 
     See Also
