@@ -33,7 +33,7 @@ def test_the_loss_is_its_formula(weights):
     first, second = random.normal(scale=0.8, size=(2, 7, 4))
     pair = [torch.tensor(z, requires_grad=True) for z in (first, second)]
     loss, record = VICRegLoss(*weights)(*pair)
-    assert float(loss) == pytest.approx(numpy_vicreg(first, second, *weights))
+    assert loss.item() == pytest.approx(numpy_vicreg(first, second, *weights))
     assert set(record) == {"loss", "invariance", "variance", "covariance"}
     assert torch.autograd.gradcheck(lambda a, b: VICRegLoss(*weights)(a, b)[0], pair)
 
