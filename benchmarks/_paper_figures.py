@@ -5,6 +5,7 @@ import numpy as np
 from _paper_setting import fit_step_one
 from _paper_tables import PERCENT, SCORES, SECONDS, PaperTable
 from sklearn.base import BaseEstimator, ClusterMixin, MetaEstimatorMixin, clone
+from sklearn.callback import FitCallback
 
 from sklearn_scan import Training
 from sklearn_scan.metrics import hungarian_accuracy_score, neighbor_purity_score
@@ -126,7 +127,7 @@ class SelfLabeling(PaperTable):
         ]
 
 
-class EpochScores:
+class EpochScores(FitCallback):
     """A callback of scikit-learn: scores the clusterer after every epoch of step 3.
 
     Attributes
@@ -140,12 +141,6 @@ class EpochScores:
         self.y = y
         self.records = []
 
-    def setup(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
-
     def on_fit_task_end(self, estimator, context, *, fitted_estimator):
         """Score the estimator as it would be if `fit` ended here."""
         is_epoch = (
@@ -153,9 +148,6 @@ class EpochScores:
         )
         if is_epoch or context.task_name == "fine_tuning":
             self.records.append(self._score(fitted_estimator))
-
-    def teardown(self, estimator, context):
-        pass
 
     def _score(self, clusterer):
         probabilities = clusterer.predict_proba(self.X)

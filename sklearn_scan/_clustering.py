@@ -14,7 +14,6 @@ from torch import nn
 
 from sklearn_scan._engine import NeighborPairs, infer, left_align
 from sklearn_scan._nets import ClusterHeads, Encoder, at_least_float32
-from sklearn_scan._sources import ArraySource, learn_format
 
 # Pairs of logits compared at a time when heads are judged.
 _BLOCK = 8192
@@ -136,23 +135,23 @@ class ClusterNetwork(nn.Module):
         )
 
 
-def make_heads(embedding, n_clusters, n_heads):
+def make_heads(source, n_clusters, n_heads):
     """Make a network from an embedding to clusters, with random heads."""
-    n_features = embedding.shape[1]
-    encoder = Encoder(nn.Identity(), learn_format(embedding), n_features)
+    n_features = source.format.n_features
+    encoder = Encoder(nn.Identity(), source.format, n_features)
     heads = ClusterHeads(n_features, n_clusters, n_heads)
     return ClusterNetwork(encoder, heads, nn.Identity())
 
 
-def search_heads(network, embedding, neighbors, loss, schedule, trainer):
+def search_heads(network, source, neighbors, loss, schedule, trainer):
     """Train heads on a frozen embedding, and keep the best.
 
     Parameters
     ----------
     network : ClusterNetwork
         From embedding to clusters, with some heads.
-    embedding : ndarray of shape (n_samples, n_features)
-        One row per sample.
+    source : ArraySource
+        The embedding, one row per sample.
     neighbors : ndarray of shape (n_samples, K)
         Of every sample; -1 stands for none.
     loss : SCANLoss
@@ -165,7 +164,6 @@ def search_heads(network, embedding, neighbors, loss, schedule, trainer):
     network : ClusterNetwork
         The same, with one head.
     """
-    source = ArraySource(embedding, learn_format(embedding), trainer.runtime.device)
     pairs = NeighborPairs(source, neighbors)
     trainer.train("clustering", network, loss, pairs, schedule)
     return Judge(source, neighbors, loss.entropy_weight).select_head(network)

@@ -5,7 +5,6 @@ What is slow is a module-level function of arrays and primitives that returns ar
 primitives, because joblib can neither hash tensors nor, reliably, modules.
 """
 
-import inspect
 import pickle
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,6 +17,7 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import FunctionTransformer
 
+from sklearn_scan._engine import source_of
 from sklearn_scan._sources import check_samples
 from sklearn_scan._version import __version__
 from sklearn_scan.pretext._base import BasePretext
@@ -109,7 +109,7 @@ def learn_embedding(X, pretext, memory, trainer):
         device="auto", verbose=0, precision=trainer.runtime.precision
     )
     factories = (getattr(pretext, name, "") for name in ("encoder", "views"))
-    origin = (__version__, *map(_source_of, factories))
+    origin = (__version__, *map(source_of, factories))
     # Weights are loaded in no time, and joblib would not see that their file changed.
     remembers = memory if pretext._trains else Memory(None)
     train = remembers.cache(train_pretext, ignore=["trainer"])
@@ -167,19 +167,6 @@ def _one_at_a_time(memory, X, pretext):
         ) from error
     Path(location).mkdir(parents=True, exist_ok=True)
     return FileLock(Path(location) / name)
-
-
-def _source_of(factory):
-    """Return the code of a class or function; None for names, and where there is none.
-
-    With it in the key, an edited factory is not taken for the old one.
-    """
-    if isinstance(factory, str):
-        return None
-    try:
-        return inspect.getsource(factory)
-    except (OSError, TypeError):
-        return None
 
 
 def fit_transformer(rows, pretext):

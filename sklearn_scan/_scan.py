@@ -346,7 +346,6 @@ class SCANClustering(
         given = X
         X = check_samples(self, X, image_shape=self._asked_image_shape(), reset=True)
         self._check_sizes(len(X))
-        self._check_steps(is_image=X.ndim > 2)
         if neighbors is not None:
             neighbors = check_neighbors(neighbors, len(X))
         run = self._begin(X, y, given=given)
@@ -467,6 +466,7 @@ class SCANClustering(
             is_image=X.ndim > 2,
             seed=seeds["pretext"],
         )
+        self._check_steps(pretext)
         steps = [self.clustering]
         if isinstance(pretext, BasePretext):
             steps += [pretext, self.fine_tuning, self.self_labeling]
@@ -512,10 +512,10 @@ class SCANClustering(
         loss = SCANLoss(self.entropy_weight)
         with run.isolated("clustering"):
             network = self._start_network(loss, run)
-        run.source = self._open(X, self.embedding_, run.runtime)
         if not self._is_end_to_end():
             return network
 
+        run.source = self._open(X, self.embedding_, run.runtime)
         with run.isolated("fine_tuning"):
             training = self._training("fine_tuning") or Training()
             views = build_views(self._views_of(training), run.source)
@@ -550,9 +550,10 @@ class SCANClustering(
             heads = ClusterHeads(encoder.n_features, n_clusters, n_heads)
             network = ClusterNetwork(encoder, heads, nn.Identity())
             return network.to(run.runtime.device)
+        run.source = _open_rows(self.embedding_, run.runtime)
         network = search_heads(
-            make_heads(self.embedding_, n_clusters, n_heads),
-            self.embedding_,
+            make_heads(run.source, n_clusters, n_heads),
+            run.source,
             self.neighbors_,
             loss,
             training.make_schedule("clustering", self.batch_size),
@@ -580,7 +581,7 @@ class SCANClustering(
 
     def _describe(self, network, run):
         """Set the fitted attributes that follow from the network."""
-        self.net_ = wrap_trained(network, SCANLoss(self.entropy_weight), run.runtime)
+        vars(self).update(self._reconstruct(network, run.runtime))
         probabilities = infer(network.probabilities, run.source).numpy()
         self.labels_ = probabilities.argmax(axis=1)
         self.confidence_ = probabilities.max(axis=1)
@@ -634,10 +635,8 @@ class SCANClustering(
                 stacklevel=4,
             )
 
-    def _check_steps(self, is_image):
-        trains = is_image or self.encoder != "auto"
-        own = isinstance(thaw(self.pretext), BasePretext)
-        if self.clustering is None and not (own or (self.pretext == "auto" and trains)):
+    def _check_steps(self, pretext):
+        if self.clustering is None and not isinstance(pretext, BasePretext):
             raise ValueError(
                 "clustering=None leaves nothing to train: the samples are rows, or the "
                 "pretext has no network, so that there is no fine-tuning. Leave "
@@ -701,7 +700,7 @@ class SCANClustering(
         """Open what the net reads: checked samples, or their embedding."""
         if self._is_end_to_end():
             return ArraySource(X, self._format, runtime.device)
-        return ArraySource(embedding, learn_format(embedding), runtime.device)
+        return _open_rows(embedding, runtime)
 
     def _network(self, runtime):
         return self.net_.module_.to(runtime.device)
@@ -715,6 +714,11 @@ class SCANClustering(
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def _open_rows(rows, runtime):
+    """Open rows as they are."""
+    return ArraySource(rows, learn_format(rows), runtime.device)
 
 
 def _open_memory(memory):

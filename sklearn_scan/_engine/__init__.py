@@ -8,6 +8,7 @@ samples before an epoch has `begin_epoch` (see `StageNet`). A stage knows nothin
 devices, precision, checkpoints or progress.
 """
 
+from sklearn_scan._engine._checkpoint import source_of
 from sklearn_scan._engine._data import (
     Batches,
     IndexedSamples,
@@ -42,6 +43,7 @@ __all__ = [
     "left_align",
     "resolve_seed",
     "settle_statistics",
+    "source_of",
     "spawn_seeds",
     "wrap_trained",
 ]

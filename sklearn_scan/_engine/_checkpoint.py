@@ -115,11 +115,19 @@ def checkpoint_path(folder, stage, module, criterion, data, schedule, runtime):
     return Path(folder) / f"{stage}-{name[:16]}.pt"
 
 
-def _code_of(module):
+def source_of(factory):
+    """Return the code of a class or function; None for names, and where there is none.
+
+    With it in a key, an edited factory is not taken for the old one.
+    """
     try:
-        return inspect.getsource(type(module))
+        return inspect.getsource(factory)
     except (OSError, TypeError):
-        return repr(type(module))
+        return None
+
+
+def _code_of(module):
+    return source_of(type(module)) or repr(type(module))
 
 
 def _settings_of(module):

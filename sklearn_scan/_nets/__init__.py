@@ -7,6 +7,7 @@ from sklearn_scan._nets._heads import (
     Projector,
     UnitLength,
     at_least_float32,
+    unit_rows,
 )
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "UnitLength",
     "at_least_float32",
     "build_encoder",
+    "unit_rows",
 ]

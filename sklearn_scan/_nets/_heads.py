@@ -11,6 +11,11 @@ def at_least_float32(tensor):
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
+def unit_rows(vectors):
+    """Scale rows (n, d) to length one, in float32 at least; zeros stay zeros."""
+    return F.normalize(at_least_float32(vectors), dim=1)
+
+
 class Projector(nn.Sequential):
     """The perceptron between the features and a contrastive loss.
 

@@ -31,17 +31,16 @@ from sklearn_scan._views._strong import (
 )
 from sklearn_scan._views._vector import FeatureDropout, FeatureNoise
 
-# What a policy is made of, in the order in which views should be applied.
-SINGLE_VIEWS = {
-    "affine",
-    "crop",
-    "flip",
-    "color",
-    "light",
-    "operations",
-    "shapes",
-    "cutout",
+# What a policy is made of: maps, which are composed into one, and changes of pixels.
+_MAPS = {"affine": Affine, "crop": ResizedCrop, "flip": Flip}
+_CHANGES = {
+    "color": lambda: [ColorJitter(), Grayscale()],
+    "light": lambda: [ColorJitter(saturation=0, hue=0)],
+    "operations": lambda: [RandomOperations(operations=STRONG_OPERATIONS)],
+    "shapes": lambda: [RandomOperations(operations=GEOMETRIC_OPERATIONS)],
+    "cutout": lambda: [Cutout()],
 }
+SINGLE_VIEWS = {*_MAPS, *_CHANGES}
 POLICIES = ("auto", "strong", "affine", "photo", "vector", "none")
 
 # A change that takes images this much farther from the rest is not harmless.
@@ -116,9 +115,8 @@ def make_strong_views(sample_shape, cutout=0.5):
     `cutout` is a share of the side of the image: 16 of 32 pixels for CIFAR, and a third
     for larger images.
     """
-    return nn.Sequential(
-        Geometry(Flip()), RandomOperations(operations=STRONG_OPERATIONS), Cutout(cutout)
-    )
+    *others, _ = _make_policy("strong")
+    return nn.Sequential(*others, Cutout(cutout))
 
 
 def choose_policy(source, *, strong=False):
@@ -225,17 +223,9 @@ def _make_policy(policy):
         policy = ("crop", "flip", "color")
     elif policy == "strong":
         policy = ("flip", "operations", "cutout")
-    maps = {"affine": Affine, "crop": ResizedCrop, "flip": Flip}
-    views = {
-        "color": lambda: [ColorJitter(), Grayscale()],
-        "light": lambda: [ColorJitter(saturation=0, hue=0)],
-        "operations": lambda: [RandomOperations(operations=STRONG_OPERATIONS)],
-        "shapes": lambda: [RandomOperations(operations=GEOMETRIC_OPERATIONS)],
-        "cutout": lambda: [Cutout()],
-    }
-    geometry = [maps[name]() for name in policy if name in maps]
+    geometry = [_MAPS[name]() for name in policy if name in _MAPS]
     made = [Geometry(*geometry)] if geometry else []
     for name in policy:
-        if name in views:
-            made += views[name]()
+        if name in _CHANGES:
+            made += _CHANGES[name]()
     return made

@@ -2,12 +2,12 @@
 """Matplotlib, imported when something is drawn."""
 
 
-def import_pyplot(caller):
+def import_pyplot(caller, advice=""):
     """Import pyplot for `caller`, which is named where matplotlib is missing."""
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
         raise ImportError(
-            f'{caller} needs matplotlib: pip install "sklearn-scan[plot]".'
+            f'{caller} needs matplotlib: pip install "sklearn-scan[plot]".{advice}'
         ) from error
     return plt

@@ -7,6 +7,7 @@ import torch
 from sklearn_scan._engine import Runtime, resolve_seed
 from sklearn_scan._sources import ArraySource, check_samples
 from sklearn_scan._views import build_views
+from sklearn_scan.inspection._plotting import import_pyplot
 from sklearn_scan.pretext import SimCLR
 
 
@@ -91,13 +92,8 @@ def plot_views(X, views="auto", *, ax=None, **kwargs):
     ImportError
         If matplotlib is not installed.
     """
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            'plot_views needs matplotlib: pip install "sklearn-scan[plot]". '
-            "draw_views returns the same views as an array without it."
-        ) from error
+    advice = " draw_views returns the same views as an array without it."
+    plt = import_pyplot("plot_views", advice)
     grid = draw_views(X, views, **kwargs)
     n_rows, n_columns, height, width, n_channels = grid.shape
     # White lines between the tiles, and a wider one after the originals.

@@ -11,6 +11,7 @@ from sklearn_scan._compat import Interval
 from sklearn_scan._engine import IndexedSamples
 from sklearn_scan._nets import ClusterHeads
 from sklearn_scan.pretext._base import BasePretext
+from sklearn_scan.pretext._momentum import blend, random_unit_rows
 from sklearn_scan.pretext._rotation import (
     N_ROTATIONS,
     make_rotations,
@@ -189,8 +190,8 @@ class DecoupledNetwork(nn.Module):
         self.n_related = encoder.n_features // 2
         self.classifier = ClusterHeads(self.n_related, N_ROTATIONS)
         self.bank_momentum = bank_momentum
-        bank = torch.randn(n_samples, encoder.n_features - self.n_related)
-        self.register_buffer("bank", F.normalize(bank, dim=1))
+        bank = random_unit_rows(n_samples, encoder.n_features - self.n_related)
+        self.register_buffer("bank", bank)
 
     def forward(self, samples, indices):
         """Return what `DecouplingLoss` takes, with the bank as it was before."""
@@ -203,9 +204,8 @@ class DecoupledNetwork(nn.Module):
 
     def remember(self, features, indices):
         """Mix features (b, d) into the bank, in a copy: the loss needs the old one."""
-        old, new = self.bank[indices], F.normalize(features, dim=1)
-        mixed = self.bank_momentum * old + (1 - self.bank_momentum) * new
-        self.bank = self.bank.index_copy(0, indices, F.normalize(mixed, dim=1))
+        mixed = blend(self.bank[indices], features, self.bank_momentum)
+        self.bank = self.bank.index_copy(0, indices, mixed)
 
 
 class DecouplingLoss(nn.Module):

@@ -12,7 +12,7 @@ from sklearn_scan._compat import Interval
 from sklearn_scan._engine import Batches, IndexedSamples
 from sklearn_scan._nets import Projector
 from sklearn_scan.pretext._base import BasePretext
-from sklearn_scan.pretext._momentum import random_unit_rows, unit_rows
+from sklearn_scan.pretext._momentum import blend, random_unit_rows, unit_rows
 
 _FILLING_BATCH = 256
 
@@ -265,8 +265,7 @@ class MemoryBank(nn.Module):
     @torch.no_grad()
     def update(self, indices, projections, momentum):
         """Mix projections (b, d) into the vectors of their samples."""
-        new, old = unit_rows(projections), self.recall(indices)
-        self.vectors[indices] = unit_rows(new.lerp(old, momentum))
+        self.vectors[indices] = blend(self.recall(indices), projections, momentum)
 
 
 class NoiseContrastiveLoss(nn.Module):

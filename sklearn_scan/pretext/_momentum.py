@@ -4,8 +4,9 @@
 import copy
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+
+from sklearn_scan._nets import unit_rows
 
 
 class MovingAverage(nn.Module):
@@ -39,12 +40,11 @@ class MovingAverage(nn.Module):
         return self.network(samples)
 
 
-def unit_rows(vectors):
-    """Scale rows (n, d) to length one, in float32, or float64 where they are."""
-    dtype = torch.promote_types(vectors.dtype, torch.float32)
-    return F.normalize(vectors.to(dtype), dim=1)
-
-
 def random_unit_rows(n_rows, n_columns):
     """Draw rows of length one, of all directions alike."""
     return unit_rows(torch.randn(n_rows, n_columns))
+
+
+def blend(old, new, momentum):
+    """Return rows of length one, of which `momentum` is the share of the old ones."""
+    return unit_rows(unit_rows(new).lerp(old, momentum))

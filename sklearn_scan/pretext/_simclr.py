@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sklearn_scan._compat import Interval
-from sklearn_scan._nets import Projector, at_least_float32
+from sklearn_scan._nets import Projector, unit_rows
 from sklearn_scan.pretext._base import BasePretext
 
 
@@ -141,7 +141,7 @@ class NTXentLoss(nn.Module):
 
     def forward(self, first, second):
         """Return the loss of projections (b, d), and how often the partner is found."""
-        z = F.normalize(at_least_float32(torch.cat([first, second])), dim=1)
+        z = unit_rows(torch.cat([first, second]))
         similarity = z @ z.T / self.temperature  # (2b, 2b)
         similarity.fill_diagonal_(-torch.inf)
         partner = torch.arange(len(z), device=z.device).roll(len(first))

@@ -3,13 +3,13 @@
 
 from numbers import Integral, Real
 
-import torch
 import torch.nn.functional as F
 from torch import nn
 
 from sklearn_scan._compat import Interval
 from sklearn_scan._nets import Projector, at_least_float32
 from sklearn_scan.pretext._base import BasePretext
+from sklearn_scan.pretext._simclr import ContrastiveNetwork
 
 # Keeps the gradient of a standard deviation finite at zero; the paper's.
 _EPSILON = 1e-4
@@ -122,24 +122,9 @@ class VICReg(BasePretext):
 
     def _make_task(self, encoder, views, n_samples):
         projector = Projector(encoder.n_features, self.n_projection)
-        return TwoViewNetwork(encoder, projector, views), VICRegLoss(
+        return ContrastiveNetwork(encoder, projector, views), VICRegLoss(
             self.invariance_weight, self.variance_weight, self.covariance_weight
         )
-
-
-class TwoViewNetwork(nn.Module):
-    """An encoder and a projector that see every sample in two views."""
-
-    def __init__(self, encoder, projector, views):
-        super().__init__()
-        self.encoder = encoder
-        self.projector = projector
-        self.views = views
-
-    def forward(self, samples):
-        """Return the projections (b, d) of the first and of the second views."""
-        both = torch.cat([self.views(samples), self.views(samples)])
-        return self.projector(self.encoder(both)).chunk(2)
 
 
 class VICRegLoss(nn.Module):
