@@ -6,9 +6,32 @@
 SCANClustering()
 """
 
-from sklearn_scan._scan import SCANClustering
-from sklearn_scan._sources import list_images
-from sklearn_scan._training import Training
+import importlib
+from typing import TYPE_CHECKING
+
 from sklearn_scan._version import __version__
 
+if TYPE_CHECKING:
+    from sklearn_scan._scan import SCANClustering
+    from sklearn_scan._sources import list_images
+    from sklearn_scan._training import Training
+
 __all__ = ["SCANClustering", "Training", "__version__", "list_images"]
+
+# Imported when asked for: scikit-learn, skorch and torch take seconds to import, and
+# a program that mentions the package need not use it in every run.
+_HOMES = {"SCANClustering": "_scan", "Training": "_training", "list_images": "_sources"}
+_MODULES = {"inspection", "metrics", "neighbors", "pretext", "recipes"}
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+        return getattr(home, name)
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_HOMES, *_MODULES})

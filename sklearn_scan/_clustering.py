@@ -9,13 +9,15 @@ embedding first, which is cheap, and the best by its loss goes on, as the best o
 import copy
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import nn
 
 from sklearn_scan._engine import NeighborPairs, infer, left_align
 from sklearn_scan._nets import ClusterHeads, Encoder, at_least_float32
 
-# Pairs of logits compared at a time when heads are judged.
+# Pairs of samples and neighbours by which heads are judged, and samples at a time.
+_MOST_PAIRS = 40_000
 _BLOCK = 8192
 
 
@@ -40,10 +42,11 @@ def scan_loss(anchors, neighbors, entropy_weight=5.0):
         ``total = consistency - entropy_weight * entropy``. The total is negative by
         design: its lower bound is ``-entropy_weight * log(n_clusters)``.
     """
-    log_p = at_least_float32(anchors).log_softmax(dim=-1)
-    log_q = at_least_float32(neighbors).log_softmax(dim=-1)
-    consistency = -(log_p + log_q).logsumexp(dim=-1).mean(dim=-1)
-    entropy = marginal_entropy(log_p.exp().mean(dim=-2))
+    # Clusters before samples, as `ClusterHeads` have them in memory.
+    log_p = at_least_float32(anchors).mT.log_softmax(dim=-2)
+    log_q = at_least_float32(neighbors).mT.log_softmax(dim=-2)
+    consistency = -(log_p + log_q).logsumexp(dim=-2).mean(dim=-1)
+    entropy = marginal_entropy(log_p.exp().mean(dim=-1))
     return consistency - entropy_weight * entropy, consistency, entropy
 
 
@@ -115,10 +118,13 @@ class ClusterNetwork(nn.Module):
     def forward(self, samples, neighbors):
         """Return the logits of views of `samples` and of `neighbors`.
 
-        Two passes, as in the reference: batch normalisation sees samples alone and
-        neighbours alone.
+        In two passes, as in the reference, where batch normalisation takes statistics:
+        it sees samples alone and neighbours alone. In one where that is the same.
         """
-        return self.logits(self.views(samples)), self.logits(self.views(neighbors))
+        anchors, others = self.views(samples), self.views(neighbors)
+        if any(map(_takes_statistics, self.encoder.modules())):
+            return self.logits(anchors), self.logits(others)
+        return self.logits(torch.cat([anchors, others])).chunk(2, dim=1)
 
     def logits(self, samples):
         """Return logits (n_heads, b, n_clusters) of the samples as they are."""
@@ -133,6 +139,10 @@ class ClusterNetwork(nn.Module):
         return ClusterNetwork(
             nn.Sequential(embedder, self.encoder), self.heads, self.views
         )
+
+
+def _takes_statistics(module):
+    return module.training and isinstance(module, nn.modules.batchnorm._BatchNorm)
 
 
 def make_heads(source, n_clusters, n_heads):
@@ -193,7 +203,8 @@ def fine_tune(network, views, neighbors, loss, schedule, run, *, freeze_encoder=
 class Judge:
     """Judges networks without labels: by the SCAN loss on the training samples.
 
-    The loss is taken over all samples with all of their neighbours. With random views,
+    The loss is taken over samples with all of their neighbours: all samples where there
+    are few, else every so many, for 40,000 pairs. With random views,
     a network is judged by what it has learned to see through: the views are fresh, but
     the same for every network that is judged.
 
@@ -216,9 +227,20 @@ class Judge:
 
     def __init__(self, source, neighbors, entropy_weight, views=None):
         self.source = source
-        self.neighbors, self.counts = left_align(neighbors)
         self.entropy_weight = entropy_weight
         self.views = views
+        n_anchors = max(1, _MOST_PAIRS // max(1, neighbors.shape[1]))
+        anchors = np.unique(np.linspace(0, len(source) - 1, n_anchors, dtype=np.int64))
+        if n_anchors >= len(source):
+            anchors = np.arange(len(source))
+        neighbors = neighbors[anchors]
+        # What is looked at, and where among that samples and neighbours are.
+        self.indices = np.union1d(anchors, neighbors[neighbors >= 0])
+        self.anchors = torch.tensor(np.searchsorted(self.indices, anchors))
+        places = np.searchsorted(self.indices, neighbors)
+        self.neighbors, self.counts = left_align(
+            np.where(neighbors < 0, -1, places), itself=self.anchors
+        )
 
     def losses(self, network):
         """Return the loss of each head, of shape (n_heads,)."""
@@ -226,13 +248,14 @@ class Judge:
         log_q = log_p if self.views is None else self._log_probabilities(network)
         agreement = torch.zeros(log_p.shape[1])
         marginal = torch.zeros(log_p.shape[1:])
-        for rows in torch.arange(len(log_p)).split(_BLOCK):
-            marginal += log_p[rows].exp().sum(dim=0)
-            for k, column in enumerate(self.neighbors.T):
-                paired = rows[self.counts[rows] > k]
-                pairs = log_p[paired] + log_q[column[paired]]
+        for rows in torch.arange(len(self.anchors)).split(_BLOCK):
+            log_p_of_rows = log_p[self.anchors[rows]]
+            marginal += log_p_of_rows.exp().sum(dim=0)
+            for k, column in enumerate(self.neighbors[rows].T):
+                paired = self.counts[rows] > k
+                pairs = log_p_of_rows[paired] + log_q[column[paired]]
                 agreement += pairs.logsumexp(dim=-1).sum(dim=0)
-        entropy = marginal_entropy(marginal / len(log_p))
+        entropy = marginal_entropy(marginal / len(self.anchors))
         return -agreement / self.counts.sum() - self.entropy_weight * entropy
 
     def select_head(self, network):
@@ -248,6 +271,7 @@ class Judge:
     def _log_probabilities(self, network):
         def look(batch):
             seen = batch if self.views is None else self.views(batch)
-            return network.logits(seen).transpose(0, 1).log_softmax(dim=-1)
+            # Clusters before samples, as `ClusterHeads` have them in memory.
+            return network.logits(seen).mT.log_softmax(dim=-2).permute(2, 0, 1)
 
-        return infer(look, self.source)
+        return infer(look, self.source, indices=self.indices)

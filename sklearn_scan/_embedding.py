@@ -6,18 +6,16 @@ primitives, because joblib can neither hash tensors nor, reliably, modules.
 """
 
 import pickle
-from contextlib import nullcontext
-from pathlib import Path
+from dataclasses import replace
 
 import joblib
 import numpy as np
-from filelock import FileLock
 from joblib import Memory
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_scan._engine import source_of
+from sklearn_scan._engine import Unfinished, is_caching, one_at_a_time, source_of
 from sklearn_scan._sources import check_samples
 from sklearn_scan._version import __version__
 from sklearn_scan.pretext._base import BasePretext
@@ -103,6 +101,12 @@ def learn_embedding(X, pretext, memory, trainer):
     """
     if not isinstance(pretext, BasePretext):
         return memory.cache(fit_transformer)(as_rows(X), pretext)
+    # Weights are loaded in no time, and joblib would not see that their file changed.
+    remembers = memory if pretext._trains else Memory(None)
+    # Here, and not stage by stage: what trained it on a GPU serves on a CPU.
+    trainer = replace(trainer, memory=Memory(None))
+    if not is_caching(remembers):
+        return pretext, _fit_and_embed(X, pretext, trainer)
     # The device and the verbosity change nothing in what is learned; the precision is
     # that of this fit, and code is not what joblib sees of a factory.
     key = clone(pretext).set_params(
@@ -110,13 +114,11 @@ def learn_embedding(X, pretext, memory, trainer):
     )
     factories = (getattr(pretext, name, "") for name in ("encoder", "views"))
     origin = (__version__, *map(source_of, factories))
-    # Weights are loaded in no time, and joblib would not see that their file changed.
-    remembers = memory if pretext._trains else Memory(None)
     train = remembers.cache(train_pretext, ignore=["trainer"])
-    with _one_at_a_time(remembers, X, key):
+    with one_at_a_time(remembers, _name_of(X, key)):
         try:
             state, embedding = train(X, key, origin, trainer)
-        except _Unfinished as unfinished:
+        except Unfinished as unfinished:
             state, embedding = unfinished.args
     check_samples(pretext, X, reset=True)
     pretext._set_state(state, X, trainer.runtime)
@@ -126,47 +128,37 @@ def learn_embedding(X, pretext, memory, trainer):
     return pretext, embedding
 
 
-class _Unfinished(Exception):
-    """Carries the result of a pretext that a callback stopped past the cache.
-
-    What raises is not stored; the next fit would take it for the finished one.
-    """
-
-
 def train_pretext(X, pretext, origin, trainer):
     """Train one of our pretext tasks; return its state and the embedding."""
     pretext = clone(pretext)
+    embedding = _fit_and_embed(X, pretext, trainer)
+    if trainer.progress.was_stopped:
+        raise Unfinished(pretext._get_state(), embedding)
+    return pretext._get_state(), embedding
+
+
+def _fit_and_embed(X, pretext, trainer):
+    """Train one of our pretext tasks in place, and return the embedding."""
     check_samples(pretext, X, reset=True)
     pretext._fit_samples(X, trainer)
-    result = pretext._get_state(), pretext._embed(X, trainer.runtime)
-    if not np.isfinite(result[1]).all():
+    embedding = pretext._embed(X, trainer.runtime)
+    if not np.isfinite(embedding).all():
         raise ValueError(
             f"The training of the pretext {pretext!r} diverged: its embedding is not "
             f"finite. Lower its learning rate (lr={getattr(pretext, 'lr', None)})."
         )
-    if trainer.progress.was_stopped:
-        raise _Unfinished(*result)
-    return result
+    return embedding
 
 
-def _one_at_a_time(memory, X, pretext):
-    """Make whoever wants what another process is computing wait for the cache.
-
-    A parallel search starts several candidates of one fold at once; without the lock
-    each of them would train the pretext.
-    """
-    location = getattr(memory, "location", None)
-    if location is None:
-        return nullcontext()
+def _name_of(X, pretext):
+    """Return what a pretext and its samples are known by."""
     try:
-        name = f"sklearn_scan-{joblib.hash((X, pretext))}.lock"
+        return joblib.hash((X, pretext))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ValueError(
             f"memory= needs a pretext that can be pickled, and {pretext!r} cannot. "
             "Define its factories at the top level of a module, or leave memory out."
         ) from error
-    Path(location).mkdir(parents=True, exist_ok=True)
-    return FileLock(Path(location) / name)
 
 
 def fit_transformer(rows, pretext):

@@ -33,6 +33,7 @@ class Run:
     source: ArraySource = None
     judge: Judge = None
     loss: float = np.inf
+    _answers: tuple = (None, None)
 
     @property
     def runtime(self):
@@ -64,6 +65,12 @@ class Run:
 
         return take
 
+    def probabilities(self, network):
+        """Return the probabilities of all samples, computed once for a network."""
+        if self._answers[0] is not network:
+            self._answers = network, infer(network.probabilities, self.source)
+        return self._answers[1]
+
     def judge_result(self, step, network):
         """Judge the network of a step, write it down, and say whether it is kept."""
         with self.isolated("judging"):
@@ -71,7 +78,7 @@ class Run:
         # False for nan, where training diverged.
         kept = loss <= (np.inf if self.keep == "last" else self.loss)
         notes = self.trainer.progress.history.setdefault("selection", [])
-        confidence = infer(network.probabilities, self.source).amax(dim=1)
+        confidence = self.probabilities(network).amax(dim=1)
         coverage = float((confidence > self.threshold).float().mean())
         notes.append({"stage": step, "loss": loss, "confident": coverage, "kept": kept})
         if kept:

@@ -60,6 +60,9 @@ from sklearn_scan._views import POLICIES, build_views, check_views
 from sklearn_scan.neighbors import check_neighbors, mine_neighbors
 from sklearn_scan.pretext._base import BasePretext, forget
 
+# Neighbours that are mined where the result is remembered.
+_K_IN_CACHE = 50
+
 
 class SCANClustering(
     CallbackSupportMixin,
@@ -148,10 +151,11 @@ class SCANClustering(
         Shape (h, w), (h, w, c) or (c, h, w) of one image, where `X` holds images as
         rows.
     memory : str, joblib.Memory or None, default=None
-        Where to cache the pretext and the mining. They depend on `X`, on their own
-        parameters and on the seed, so a search over `threshold` or `n_clusters` trains
-        the pretext once per fold. Needs an int as `random_state`: with None every fit
-        draws a new seed and nothing is found again.
+        Where to cache the pretext, the mining and every later step. Each depends on
+        `X`, on its own parameters, on the steps before and on the seed, so a search
+        trains the pretext once per fold, and one over `threshold` the clustering, too.
+        Neighbours are cached for any `K` up to 50. Needs an int as `random_state`: with
+        None every fit draws a new seed and nothing is found again.
     checkpoint : str, PathLike or None, default=None
         Folder in which every stage writes its state after each epoch. A fit that was
         interrupted, or killed, goes on from there when it is repeated with the same
@@ -475,11 +479,12 @@ class SCANClustering(
         context.call_on_fit_task_begin(estimator=self, X=given, y=y)
         progress = FitProgress(self, context, self.verbose, given, y)
         self.history_ = progress.history
+        memory = _open_memory(self.memory)
         return Run(
             pretext=pretext,
-            trainer=Trainer(runtime, progress, self._checked_checkpoint()),
+            trainer=Trainer(runtime, progress, self._checked_checkpoint(), memory),
             seeds=seeds,
-            memory=_open_memory(self.memory),
+            memory=memory,
             context=context,
             threshold=self.threshold,
             keep=self.keep,
@@ -504,9 +509,11 @@ class SCANClustering(
         if K == 0:
             return np.empty((n_samples, 0), dtype=np.int64)
         mine = run.memory.cache(mine_neighbors, ignore=["device"])
+        # A smaller K is a slice of a larger: so a search over K mines once.
+        n_mined = min(max(K, _K_IN_CACHE), n_samples - 1) if self.memory else K
         return mine(
-            self.embedding_, K, metric=self._metric(), device=run.runtime.device
-        )
+            self.embedding_, n_mined, metric=self._metric(), device=run.runtime.device
+        )[:, :K]
 
     def _cluster(self, X, run):
         loss = SCANLoss(self.entropy_weight)
@@ -582,7 +589,7 @@ class SCANClustering(
     def _describe(self, network, run):
         """Set the fitted attributes that follow from the network."""
         vars(self).update(self._reconstruct(network, run.runtime))
-        probabilities = infer(network.probabilities, run.source).numpy()
+        probabilities = run.probabilities(network).numpy()
         self.labels_ = probabilities.argmax(axis=1)
         self.confidence_ = probabilities.max(axis=1)
         self.prototypes_ = find_prototypes(

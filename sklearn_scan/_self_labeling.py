@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
-from sklearn_scan._engine import Samples, infer
+from sklearn_scan._engine import Samples
 from sklearn_scan._nets import at_least_float32
 
 
@@ -102,7 +102,7 @@ def self_label(
         were lost: class balancing pulls a cluster without a confident member apart.
         Without the guard there is a network in any case.
     """
-    before = infer(network.probabilities, run.source)
+    before = run.probabilities(network)
     if is_guarded and (objection := _object_to_start(before, loss.threshold)):
         _warn(objection)
         return None
@@ -118,7 +118,7 @@ def self_label(
             snapshot=run.snapshot_of(network, schedule.batch_size),
         )
         run.settle(network, schedule.batch_size)
-    after = infer(network.probabilities, run.source)
+    after = run.probabilities(network)
     if is_guarded and len(after.argmax(dim=1).unique()) < len(
         before.argmax(dim=1).unique()
     ):

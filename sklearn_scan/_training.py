@@ -12,9 +12,14 @@ from sklearn_scan._views import POLICIES
 # What "auto" is in each step: the learning rate, the epochs, and the number of steps
 # that small data are given at least.
 _AUTO = {
-    "clustering": {"lr": 1e-2, "default_epochs": 30, "min_steps": 300},
-    "fine_tuning": {"lr": 1e-3, "default_epochs": 15, "min_steps": 100},
-    "self_labeling": {"lr": 1e-4, "default_epochs": 15, "min_steps": 100},
+    "clustering": {
+        "lr": 1e-2,
+        "default_epochs": 30,
+        "min_steps": 300,
+        "max_steps": 1000,
+    },
+    "fine_tuning": {"lr": 5e-4, "default_epochs": 15, "min_steps": 100},
+    "self_labeling": {"lr": 1e-4, "default_epochs": 15, "min_steps": 50},
 }
 
 
@@ -28,16 +33,17 @@ class Training(BaseEstimator):
     Parameters
     ----------
     epochs : int or "auto", default="auto"
-        Passes through the data. "auto" is 30 for the clustering of the frozen
-        embedding and 15 for the other steps, or as many as make 300 and 100 steps
-        where the data are few.
+        Passes through the data. For the clustering of the frozen embedding "auto" is
+        30, but between 300 and 1,000 steps. For the other steps it is at most 15, or
+        as many as make 100 steps (50 in self-labelling) where the data are few; a step
+        that no longer lowers its loss ends after half of that (see Notes).
     batch_size : int or None, default=None
         Largest number of samples in a step. None for that of the clusterer.
     optimizer : {"adamw", "adam", "sgd"} or callable, default="adamw"
         What takes the steps; "sgd" has momentum 0.9. Or a function
         ``f(parameters, lr=, weight_decay=)`` that returns a `torch.optim.Optimizer`.
     lr : float or "auto", default="auto"
-        Peak learning rate. "auto" is 1e-2, 1e-3 and 1e-4 in the order of the steps.
+        Peak learning rate. "auto" is 1e-2, 5e-4 and 1e-4 in the order of the steps.
     weight_decay : float, default=1e-4
         Weight decay, decoupled in "adamw".
     annealing : {"one_cycle", "cosine", "constant"}, default="one_cycle"
@@ -53,6 +59,14 @@ class Training(BaseEstimator):
     See Also
     --------
     sklearn_scan.recipes : The settings of the paper.
+
+    Notes
+    -----
+    With ``epochs="auto"`` and "one_cycle", fine-tuning and self-labelling take a cycle
+    of half of the longest run. In the middle of it they pause, at the learning rate
+    that they have reached, for as long as the loss falls: until its mean over the last
+    twelfth of the longest run is below that over the twelfth before by less than 4 % of
+    what it has fallen since the first epoch, or by less than its standard error.
 
     Examples
     --------
@@ -105,4 +119,6 @@ class Training(BaseEstimator):
             self.optimizer,
             self.annealing,
             **auto,
+            # Heads alone cost little, and their search needs its whole length.
+            settles=step != "clustering",
         )

@@ -6,6 +6,7 @@ al., ECCV 2020, section 2.1). Neighbours are mined once, after the pretext task.
 """
 
 import sys
+from functools import partial
 
 import numpy as np
 from sklearn.utils import check_array
@@ -15,9 +16,20 @@ __all__ = ["check_neighbors", "mine_neighbors"]
 # Entries of the distance matrix that torch holds at a time (one gigabyte).
 _BLOCK = 2**28
 
+# Up to this many rows "auto" compares every row with every other.
+_MOST_FOR_BRUTE = 100_000
+# Rows that are brought to unit length, and searched for, at a time.
+_ROWS_AT_A_TIME = 16_384
+# Rows per cell from which the centres of the cells are learned.
+_ROWS_PER_CELL = 64
+# Rows whose true neighbours say how many cells must be looked into.
+_N_PROBES = 256
 
-def mine_neighbors(embedding, K=20, *, metric="cosine", device="cpu"):
-    """Find the `K` nearest neighbours of every sample among all others, exactly.
+
+def mine_neighbors(
+    embedding, K=20, *, metric="cosine", algorithm="auto", recall=0.97, device="cpu"
+):
+    """Find the `K` nearest neighbours of every sample among all others.
 
     Parameters
     ----------
@@ -26,7 +38,18 @@ def mine_neighbors(embedding, K=20, *, metric="cosine", device="cpu"):
     K : int, default=20
         Neighbours per sample, at most ``n_samples - 1``.
     metric : {"cosine", "euclidean"}, default="cosine"
-        What near means. Rows of zeros have the cosine 0 with everything.
+        What near means. Rows of zeros have the cosine 0 with everything; for "ivf" they
+        are as near as rows with the cosine 1/2.
+    algorithm : {"auto", "brute", "ivf"}, default="auto"
+        "brute" compares every row with every other, which is exact, and takes time that
+        grows with the square of `n_samples`. "ivf", on the CPU alone, divides the space
+        into cells (an inverted file, as in faiss) and looks into the nearest of them;
+        it keeps rows in half precision. "auto" is "ivf" for more than 100,000 rows on
+        the CPU.
+    recall : float, default=0.97
+        The share of the true neighbours that "ivf" is to find, in (0, 1]. For 256 of
+        the rows they are computed, and the number of cells to look into is doubled
+        until that share is found.
     device : str or torch.device, default="cpu"
         Where to search: on the CPU by faiss, elsewhere by torch, block by block.
 
@@ -34,12 +57,13 @@ def mine_neighbors(embedding, K=20, *, metric="cosine", device="cpu"):
     -------
     neighbors : ndarray of shape (n_samples, K), dtype int64
         Row numbers, nearest first. No row is its own neighbour, also where there are
-        duplicates.
+        duplicates. Beside the embedding, "ivf" holds half of its size and the result.
 
     Raises
     ------
     ValueError
-        If `K` is not between 1 and ``n_samples - 1``, or `metric` is unknown.
+        If `K` is not between 1 and ``n_samples - 1``, or `metric`, `algorithm` or
+        `recall` is not one of the above.
 
     See Also
     --------
@@ -64,14 +88,31 @@ def mine_neighbors(embedding, K=20, *, metric="cosine", device="cpu"):
         raise ValueError(
             f'metric must be "cosine" or "euclidean". Got {metric!r} instead.'
         )
-    rows = _unit_rows(rows) if metric == "cosine" else _unit_scale(rows)
+    if not 0 < recall <= 1:
+        raise ValueError(f"recall must be in (0, 1]. Got {recall!r} instead.")
     # On macOS torch and faiss bring an OpenMP runtime each, and the second to start
     # ends the process; so faiss is not imported there.
-    if str(device).startswith("cpu") and sys.platform != "darwin":
-        candidates = _search_faiss(rows, K + 1, metric)
-    else:
-        candidates = _search_torch(rows, K + 1, metric, device)
-    return _drop_self(candidates, K)
+    has_faiss = str(device).startswith("cpu") and sys.platform != "darwin"
+    prepare = _UnitRows() if metric == "cosine" else _UnitScale(rows)
+    if _choose_algorithm(algorithm, len(rows), has_faiss) == "ivf":
+        return _search_cells(rows, K, prepare, recall)
+    rows = prepare(rows)
+    search = _search_faiss if has_faiss else partial(_search_torch, device=device)
+    return _drop_self(search(rows, K + 1, metric), K)
+
+
+def _choose_algorithm(algorithm, n_samples, has_faiss):
+    if algorithm == "auto":
+        return "ivf" if has_faiss and n_samples > _MOST_FOR_BRUTE else "brute"
+    if algorithm not in ("brute", "ivf"):
+        raise ValueError(
+            f'algorithm must be "auto", "brute" or "ivf". Got {algorithm!r} instead.'
+        )
+    if algorithm == "ivf" and not has_faiss:
+        raise ValueError(
+            'algorithm="ivf" needs faiss and the CPU. Leave algorithm at "auto".'
+        )
+    return algorithm
 
 
 def check_neighbors(neighbors, n_samples):
@@ -112,20 +153,33 @@ def check_neighbors(neighbors, n_samples):
     return neighbors
 
 
-def _unit_rows(rows):
-    """Scale every row to length one; zeros stay zeros."""
-    # By the largest entry first: squares of huge or tiny entries are not floats.
-    largest = np.abs(rows).max(axis=1, keepdims=True)
-    rows = rows / np.where(largest > 0, largest, 1)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(norms > 0, norms, 1)
+class _UnitRows:
+    """Scales every row to length one; zeros stay zeros."""
+
+    def __call__(self, rows):
+        # By the largest entry first: squares of huge or tiny entries are not floats.
+        largest = np.abs(rows).max(axis=1, keepdims=True)
+        rows = rows / np.where(largest > 0, largest, 1)
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        return rows / np.where(norms > 0, norms, 1)
 
 
-def _unit_scale(rows):
-    """Centre the rows, which keeps distances exact, and scale them as a whole."""
-    rows = rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-    largest = np.abs(rows).max()
-    return rows / largest if largest > 0 else rows
+class _UnitScale:
+    """Centres rows, which keeps distances exact, and scales them as a whole."""
+
+    def __init__(self, rows):
+        self.center = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+        largest = max(np.abs(part - self.center).max() for _, part in _split(rows))
+        self.scale = largest if largest > 0 else np.float32(1)
+
+    def __call__(self, rows):
+        return (rows - self.center) / self.scale
+
+
+def _split(rows):
+    """Yield consecutive parts of the rows, with the number of the first of each."""
+    for first in range(0, len(rows), _ROWS_AT_A_TIME):
+        yield first, rows[first : first + _ROWS_AT_A_TIME]
 
 
 def _search_faiss(rows, n_candidates, metric):
@@ -158,12 +212,85 @@ def _search_torch(rows, n_candidates, metric, device):
     return torch.cat(found).cpu().numpy()
 
 
-def _drop_self(candidates, K):
+def _search_cells(rows, K, prepare, recall):
+    """Search an inverted file, as deep as the recall takes.
+
+    By distances in any case: between unit rows their order is that of the cosine.
+    """
+    index = _build_cells(rows, prepare)
+    index.nprobe = 4
+    probes = np.linspace(0, len(rows) - 1, _N_PROBES, dtype=np.int64)
+    queries = prepare(rows[probes])
+    true = _find_true(queries, rows, K + 1, prepare)
+    while _recall(index.search(queries, K + 1)[1], true) < recall:
+        if index.nprobe == index.nlist:
+            break
+        index.nprobe = min(2 * index.nprobe, index.nlist)
+    neighbors = np.empty((len(rows), K), dtype=np.int64)
+    for first, part in _split(rows):
+        found = _search_all_found(index, prepare(part), K + 1)
+        neighbors[first : first + len(part)] = _drop_self(found, K, first)
+    return neighbors
+
+
+def _build_cells(rows, prepare):
+    import faiss
+
+    n_cells = int(np.sqrt(len(rows)))
+    index = faiss.index_factory(rows.shape[1], f"IVF{n_cells},SQfp16")
+    # Few rows are no reason to complain.
+    index.cp.min_points_per_centroid = 1
+    step = max(1, len(rows) // (n_cells * _ROWS_PER_CELL))
+    index.train(prepare(rows[::step]))
+    for _, part in _split(rows):
+        index.add(prepare(part))
+    return index
+
+
+def _search_all_found(index, queries, n_candidates):
+    """Search; where the cells hold too few rows, search all of them."""
+    import faiss
+
+    found = index.search(queries, n_candidates)[1]
+    is_short = (found < 0).any(axis=1)
+    if is_short.any():
+        everywhere = faiss.SearchParametersIVF(nprobe=index.nlist)
+        found[is_short] = index.search(
+            queries[is_short], n_candidates, params=everywhere
+        )[1]
+    return found
+
+
+def _find_true(queries, rows, n_candidates, prepare):
+    """Return the rows nearest to each query, by comparing with all of them."""
+    best = np.empty((len(queries), 0), dtype=np.float32)
+    found = np.empty((len(queries), 0), dtype=np.int64)
+    for first, part in _split(rows):
+        part = prepare(part)
+        # ||x - y||² / 2 without ||x||² / 2, which is the same for a whole row.
+        near = queries @ part.T - (part**2).sum(axis=1) / 2
+        numbers = np.broadcast_to(np.arange(first, first + len(part)), near.shape)
+        best = np.concatenate([best, near], axis=1)
+        found = np.concatenate([found, numbers], axis=1)
+        order = np.argsort(-best, axis=1)[:, :n_candidates]
+        best = np.take_along_axis(best, order, axis=1)
+        found = np.take_along_axis(found, order, axis=1)
+    return found
+
+
+def _recall(found, true):
+    return np.mean([np.isin(t, f).mean() for t, f in zip(true, found, strict=True)])
+
+
+def _drop_self(candidates, K, first=0):
     """Keep K of K + 1 candidates, without the sample itself.
+
+    The candidates are those of consecutive samples, of which `first` is the number of
+    the first.
 
     With duplicates a sample need not be the first of its own candidates, nor among
     them at all.
     """
-    is_other = candidates != np.arange(len(candidates))[:, None]
+    is_other = candidates != first + np.arange(len(candidates))[:, None]
     is_other &= is_other.cumsum(axis=1) <= K
     return candidates[is_other].reshape(len(candidates), K).astype(np.int64)

@@ -21,9 +21,15 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import _paper_figures
 import paper
+import scaling
+import speed
+import torch
 from _baselines import AutoEncoder, InductiveClusterer
 from _paper_setting import Setting, load
 from _published import CIFAR10, find_published
+from _speed_ceilings import count_flops
+from _speed_plain import PLAIN_STAGES
+from _speed_shares import PARTS
 
 STEPS = ("clustering", "fine_tuning", "self_labeling")
 ROWS = {
@@ -187,3 +193,50 @@ def test_the_autoencoder_learns_to_draw(digits):
 
 def test_the_autoencoder_takes_rows(blobs):
     assert AutoEncoder(epochs=1).fit_transform(blobs[0]).shape[0] == len(blobs[0])
+
+
+@pytest.mark.filterwarnings("ignore:Self-labelling was left out")
+def test_speed_is_measured_part_by_part(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        speed,
+        "SCANClustering",
+        lambda *args, **given: shorten(SCANClustering(*args, **given)),
+    )
+    path = tmp_path / "speed.json"
+    argv = ["speed.py", "--parts", "digits", "mining", "--sizes", "300x8"]
+    monkeypatch.setattr(sys, "argv", [*argv, "--json", str(path)])
+    speed.main()
+    report = json.loads(path.read_text())
+    *stages, everything = report["digits"]["digits"]
+    assert [row["stage"] for row in stages][:3] == ["pretext", *STEPS[:2]]
+    shares = [float(everything[part].rstrip(" %")) for part in PARTS]
+    assert sum(shares) == pytest.approx(100, abs=0.5)
+    assert report["mining"]["mining"][0]["recall@20"] == "1.0000"
+
+
+def test_floors_count_what_a_network_does():
+    layer = torch.nn.Conv2d(2, 3, 3, padding=1, bias=False)
+    forward, training = count_flops(layer, (2, 5, 7))
+    assert forward == 2 * 5 * 7 * 2 * 3 * 9
+    assert training == 2 * forward, "images have no gradient"
+
+
+def test_the_plain_baseline_takes_steps():
+    images = speed.make_images(8)
+    for stage, make in PLAIN_STAGES.items():
+        trained = make(images, speed.random_neighbors(8), "cpu")
+        assert trained.train(n_steps=1, batch_size=4) > 0, stage
+
+
+def test_growth_is_a_slope():
+    rows = [{"n": n, "fit s": 0.1 * n**1.5, "peak GiB": 0.5} for n in (10, 100, 1000)]
+    assert scaling.fit_exponents(rows)["fit s"] == pytest.approx(1.5)
+    assert scaling.fit_exponents(rows)["peak GiB"] == pytest.approx(0)
+
+
+def test_growth_is_measured(monkeypatch):
+    row = scaling.measure("rows", 500)
+    assert row["n"] == 500
+    stages = ("mining s", "clustering s", "rest s")
+    assert sum(row[name] for name in stages) == pytest.approx(row["fit s"])
+    assert row["peak GiB"] >= row["data GiB"] > 0

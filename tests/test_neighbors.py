@@ -143,3 +143,77 @@ def test_torch_finds_what_faiss_finds(monkeypatch, device, block):
     for metric in ("euclidean", "cosine"):
         found = _search_torch(X, 9, metric, device)
         assert np.array_equal(found, _search_faiss(X, 9, metric))
+
+
+# Beyond what can be compared one by one.
+
+
+@pytest.fixture(scope="module")
+def crowd():
+    """Return rows in groups, as embeddings are."""
+    random = np.random.default_rng(0)
+    centers = random.normal(size=(30, 16))
+    X = centers[random.integers(30, size=6000)] + 0.5 * random.normal(size=(6000, 16))
+    return X.astype(np.float32)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("recall", [0.9, 0.99])
+def test_cells_hold_the_share_of_neighbours_that_was_asked_for(crowd, metric, recall):
+    brute = mine_neighbors(crowd, 10, metric=metric, algorithm="brute")
+    found = mine_neighbors(crowd, 10, metric=metric, algorithm="ivf", recall=recall)
+    assert found.shape == brute.shape
+    assert found.dtype == np.int64
+    assert (found != np.arange(len(crowd))[:, None]).all()
+    hits = np.mean([np.isin(b, f).mean() for b, f in zip(brute, found, strict=True)])
+    # Measured on 256 rows, it may be a little less on all.
+    assert hits >= recall - 0.02
+
+
+def test_all_cells_hold_all_neighbours(crowd):
+    brute = mine_neighbors(crowd[:1500], 10, algorithm="brute")
+    found = mine_neighbors(crowd[:1500], 10, algorithm="ivf", recall=1.0)
+    assert np.mean(brute == found) > 0.99, "but for half precision"
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_cells_with_too_few_rows_are_no_reason_to_return_none(metric):
+    """Most rows are alike and share a cell; K is more than the other cells hold."""
+    X = np.concatenate([np.ones((300, 4)), rows(20, 4)]).astype(np.float32)
+    found = mine_neighbors(X, 250, metric=metric, algorithm="ivf", recall=0.01)
+    assert found.min() >= 0
+    assert all(len(set(row)) == 250 for row in found.tolist())
+    assert (found != np.arange(len(X))[:, None]).all()
+
+
+def test_auto_changes_the_algorithm_where_brute_force_takes_too_long(
+    crowd, monkeypatch
+):
+    monkeypatch.setattr(neighbors_module, "_MOST_FOR_BRUTE", len(crowd))
+    brute = mine_neighbors(crowd, 5)
+    assert np.array_equal(brute, mine_neighbors(crowd, 5, algorithm="brute"))
+    monkeypatch.setattr(neighbors_module, "_MOST_FOR_BRUTE", len(crowd) - 1)
+    assert np.array_equal(
+        mine_neighbors(crowd, 5), mine_neighbors(crowd, 5, algorithm="ivf")
+    )
+
+
+def test_blocks_leave_nothing_out(crowd, monkeypatch):
+    expected = mine_neighbors(crowd, 5, algorithm="ivf", recall=1.0)
+    monkeypatch.setattr(neighbors_module, "_ROWS_AT_A_TIME", 999)
+    found = mine_neighbors(crowd, 5, algorithm="ivf", recall=1.0)
+    assert np.mean(found == expected) > 0.99
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"algorithm": "kd_tree"}, r'must be "auto", "brute" or "ivf". Got \'kd_tree'),
+        ({"algorithm": "ivf", "device": "meta"}, "needs faiss and the CPU"),
+        ({"recall": 0}, r"recall must be in \(0, 1\]. Got 0"),
+        ({"recall": 1.5}, "Got 1.5"),
+    ],
+)
+def test_wrong_ways_to_search_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        mine_neighbors(rows(), 3, **given)

@@ -6,6 +6,7 @@ import warnings
 import joblib
 import numpy as np
 import pytest
+import torch
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
@@ -19,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_scan import SCANClustering, Training
+from sklearn_scan._engine._training import _Job
 from sklearn_scan.metrics import hungarian_accuracy_scorer, majority_accuracy_scorer
 from sklearn_scan.pretext import SimCLR
 
@@ -207,3 +209,101 @@ def test_other_pretexts_are_cached_as_well(digits, tmp_path):
     np.testing.assert_array_equal(again.embedding_, embedding)
     np.testing.assert_array_equal(again.labels_, labels)
     np.testing.assert_array_equal(again.predict(X), labels)
+
+
+def count_calls(monkeypatch, owner, name):
+    """Write down the first arguments with which a function is called."""
+    calls, function = [], getattr(owner, name)
+
+    def counted(*args, **kwargs):
+        calls.append(args)
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, counted)
+    return calls
+
+
+def test_a_smaller_K_is_a_slice_of_a_larger(digits, tmp_path):
+    X, _ = digits
+    rows = X.reshape(len(X), -1)
+    fits = [
+        SCANClustering(4, K=K, memory=str(tmp_path), random_state=0).fit(rows)
+        for K in (7, 3, 12)
+    ]
+    plain = SCANClustering(4, K=12, random_state=0).fit(rows)
+    for clusterer in fits:
+        K = clusterer.neighbors_.shape[1]
+        assert np.array_equal(clusterer.neighbors_, plain.neighbors_[:, :K])
+    assert [clusterer.neighbors_.shape[1] for clusterer in fits] == [7, 3, 12]
+    mined = list(tmp_path.glob("joblib/sklearn_scan/neighbors/mine_neighbors/*/*.pkl"))
+    assert len(mined) == 1, "they were mined once"
+
+
+def test_a_search_over_the_threshold_repeats_self_labelling_alone(
+    digits, tmp_path, monkeypatch
+):
+    X, _ = digits
+    trained = count_calls(monkeypatch, _Job, "run")
+    once = Training(epochs=1)
+    for threshold in (0.3, 0.4, 0.3):
+        SCANClustering(
+            3,
+            threshold=threshold,
+            pretext=SimCLR(epochs=1),
+            clustering=once,
+            fine_tuning=once,
+            self_labeling=once,
+            keep="last",
+            memory=str(tmp_path),
+            random_state=0,
+        ).fit(X)
+    stages = [job.stage for (job,) in trained]
+    assert stages == [
+        "pretext",
+        "clustering",
+        "fine_tuning",
+        "self_labeling",
+        "self_labeling",
+    ]
+
+
+def test_a_stage_from_the_cache_is_the_stage_that_was_trained(digits, tmp_path):
+    X, _ = digits
+    once = Training(epochs=2)
+    fits = [
+        SCANClustering(
+            3,
+            pretext=SimCLR(epochs=1),
+            clustering=once,
+            fine_tuning=once,
+            self_labeling=once,
+            threshold=0.3,
+            memory=memory,
+            random_state=0,
+        ).fit(X)
+        for memory in (None, str(tmp_path), str(tmp_path))
+    ]
+    for other in fits[1:]:
+        for name in ("labels_", "confidence_", "embedding_", "prototypes_"):
+            assert np.array_equal(getattr(fits[0], name), getattr(other, name)), name
+        for stage, records in fits[0].history_.items():
+            told = [{k: v for k, v in r.items() if k != "seconds"} for r in records]
+            again = other.history_[stage]
+            assert told == [
+                {k: v for k, v in r.items() if k != "seconds"} for r in again
+            ]
+
+
+def test_views_that_cannot_be_pickled_are_trained_anew(digits, tmp_path):
+    X, _ = digits
+    clusterer = SCANClustering(
+        3,
+        pretext=SimCLR(epochs=1),
+        clustering=Training(epochs=1),
+        fine_tuning=Training(epochs=1, views=lambda shape: torch.nn.Identity()),
+        self_labeling=None,
+        memory=str(tmp_path),
+        random_state=0,
+    )
+    first = clusterer.fit(X).labels_
+    assert np.array_equal(clusterer.fit(X).labels_, first)

@@ -22,7 +22,10 @@ from sklearn_scan._engine._runtime import Runtime, resolve_seed, spawn_seeds
 from sklearn_scan._engine._schedule import ANNEALINGS, OPTIMIZERS, Schedule
 from sklearn_scan._engine._training import (
     Trainer,
+    Unfinished,
     infer,
+    is_caching,
+    one_at_a_time,
     settle_statistics,
     wrap_trained,
 )
@@ -39,8 +42,11 @@ __all__ = [
     "Schedule",
     "StageNet",
     "Trainer",
+    "Unfinished",
     "infer",
+    "is_caching",
     "left_align",
+    "one_at_a_time",
     "resolve_seed",
     "settle_statistics",
     "source_of",

@@ -4,6 +4,7 @@
 import inspect
 import os
 import pickle
+from functools import lru_cache
 from pathlib import Path
 
 import joblib
@@ -75,7 +76,8 @@ class Checkpoint(Callback):
 
     @property
     def _scheduler(self):
-        return getattr(self.annealing, "lr_scheduler_", None)
+        keeper = getattr(self.annealing, "lr_scheduler_", self.annealing)
+        return keeper if hasattr(keeper, "state_dict") else None
 
     def _read(self):
         try:
@@ -87,12 +89,28 @@ class Checkpoint(Callback):
             ) from error
 
 
-def checkpoint_path(folder, stage, module, criterion, data, schedule, runtime):
-    """Return the file of a stage: its name is a hash of all that the stage begins with.
+def checkpoint_path(folder, stage, identity):
+    """Return the file of a stage that begins with what `identify_stage` says."""
+    if identity is None:
+        raise ValueError(
+            "checkpoint= needs views, losses and optimisers that can be pickled, and "
+            f"of the stage {stage!r} one cannot. Define functions and classes at the "
+            "top level of a module, or leave checkpoint out."
+        )
+    return Path(folder) / f"{stage}-{identity[:16]}.pt"
+
+
+def identify_stage(module, criterion, data, schedule, runtime):
+    """Return a hash of all that a stage begins with.
 
     That is the weights it is given, which hold what the stages before have done, the
     data, the generator, the settings, and the code of the modules. So no stage goes on
-    where a different one stopped.
+    where a different one stopped, or is taken for it.
+
+    Returns
+    -------
+    identity : str or None
+        None where a part cannot be pickled.
     """
     parts = [module, criterion]
     identity = {
@@ -105,14 +123,15 @@ def checkpoint_path(folder, stage, module, criterion, data, schedule, runtime):
         "data": (data.source.array, data.identity),
     }
     try:
-        name = joblib.hash(identity)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise ValueError(
-            "checkpoint= needs views, losses and optimisers that can be pickled, and "
-            f"of the stage {stage!r} one cannot: {error}. Define functions and classes "
-            "at the top level of a module, or leave checkpoint out."
-        ) from error
-    return Path(folder) / f"{stage}-{name[:16]}.pt"
+        return joblib.hash(identity)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return None
+
+
+@lru_cache(maxsize=256)
+def _read_source(factory):
+    """Read the code of a class or function; slow, and the same for the same object."""
+    return inspect.getsource(factory)
 
 
 def source_of(factory):
@@ -121,7 +140,7 @@ def source_of(factory):
     With it in a key, an edited factory is not taken for the old one.
     """
     try:
-        return inspect.getsource(factory)
+        return _read_source(factory)
     except (OSError, TypeError):
         return None
 

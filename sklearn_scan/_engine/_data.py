@@ -5,6 +5,7 @@ A `DataLoader` fetches and collates sample by sample, which is the largest part 
 step for data in memory; here a batch is one gather.
 """
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -73,13 +74,15 @@ class NeighborPairs(Samples):
         )
 
 
-def left_align(neighbors):
+def left_align(neighbors, itself=None):
     """Move the neighbours of each sample before the gaps, and count them.
 
     Parameters
     ----------
     neighbors : ndarray of shape (n_samples, K)
         Indices; -1 stands for none.
+    itself : Tensor of shape (n_samples,) or None, default=None
+        Indices of the samples; None if they are all there are, in order.
 
     Returns
     -------
@@ -88,15 +91,19 @@ def left_align(neighbors):
     counts : Tensor of shape (n_samples,)
         At least one.
     """
-    # A copy: read-only arrays make torch warn, and the default device is the user's.
-    neighbors = torch.tensor(neighbors, dtype=torch.int64, device="cpu")
-    itself = torch.arange(len(neighbors), device="cpu")[:, None]
+    # Read-only arrays make torch warn, and a million rows are not copied for nothing.
+    neighbors = np.require(neighbors, dtype=np.int64, requirements=["C", "W"])
+    neighbors = torch.from_numpy(neighbors)
+    if itself is None:
+        itself = torch.arange(len(neighbors), device="cpu")
     if neighbors.shape[1] == 0:
-        return itself, torch.ones(len(neighbors), dtype=torch.int64)
+        return itself[:, None], torch.ones(len(neighbors), dtype=torch.int64)
     is_gap = neighbors < 0
+    if not is_gap.any():
+        return neighbors, torch.full((len(neighbors),), neighbors.shape[1])
     neighbors = neighbors.gather(1, is_gap.int().argsort(dim=1, stable=True))
     counts = (~is_gap).sum(dim=1)
-    neighbors[counts == 0, 0] = itself[counts == 0, 0]
+    neighbors[counts == 0, 0] = itself[counts == 0]
     return neighbors, counts.clamp_min(1)
 
 

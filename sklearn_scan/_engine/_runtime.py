@@ -5,7 +5,7 @@ Global state is borrowed: generators and grad mode are as they were when the
 context ends, whether it ends well, by an exception or by an interrupt.
 """
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +52,7 @@ class Runtime:
             torch.random.fork_rng(devices=devices),
             torch.inference_mode(False),
             torch.enable_grad(),
-            torch.device("cpu"),
+            _default_device("cpu"),
             _default_dtype(torch.float32),
         ):
             # Not torch.manual_seed, which would seed the generators of every device.
@@ -61,6 +61,12 @@ class Runtime:
                 with torch.cuda.device(self.device):
                     torch.cuda.manual_seed(seed)
             yield
+
+
+def _default_device(device):
+    # As a context, a device looks at every call of torch.
+    is_default = torch.get_default_device() == torch.device(device)
+    return nullcontext() if is_default else torch.device(device)
 
 
 @contextmanager

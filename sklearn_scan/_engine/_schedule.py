@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """How long, how fast and by which rule a stage learns."""
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,15 +10,22 @@ from skorch.callbacks import Callback, LRScheduler
 from torch.optim import lr_scheduler
 
 from sklearn_scan._engine._data import n_even_batches
+from sklearn_scan._engine._net import StopStage
 
-# Every optimiser with a name.
+# Every optimiser with a name. Fused: one kernel instead of a dozen per parameter.
 OPTIMIZERS = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": partial(torch.optim.SGD, momentum=0.9),
+    "adam": partial(torch.optim.Adam, fused=True),
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "sgd": partial(torch.optim.SGD, momentum=0.9, fused=True),
 }
 
 ANNEALINGS = ("one_cycle", "cosine", "constant")
+
+
+# What `PausingCycle` says in words.
+_RISE = 0.1
+_WINDOWS = 12
+_SETTLED = 0.04
 
 
 @dataclass(frozen=True)
@@ -27,8 +35,9 @@ class Schedule:
     Attributes
     ----------
     epochs : int or "auto"
-        Passes through the data; "auto" for as many as `default_epochs`, or more where
-        the data are so few that these would take fewer than `min_steps` steps.
+        Passes through the data; "auto" for at most `default_epochs`, or more where the
+        data are so few that these would take fewer than `min_steps` steps, or fewer
+        where they are so many that these would take more than `max_steps`.
     batch_size : int
         Upper bound of the size of a batch.
     lr : float
@@ -42,8 +51,11 @@ class Schedule:
         (Smith and Topin, 2019), and the first momentum of "adamw" goes from 0.95 to
         0.85 and back; "cosine" falls once per epoch, to a thousandth;
         "constant" stays.
-    default_epochs, min_steps : int
+    default_epochs, min_steps, max_steps : int
         What "auto" means.
+    settles : bool
+        Whether "auto" may end earlier, under "one_cycle": see `PausingCycle`. For
+        losses that fall while a stage learns.
     """
 
     epochs: int | str
@@ -54,13 +66,16 @@ class Schedule:
     annealing: str = "one_cycle"
     default_epochs: int = 60
     min_steps: int = 400
+    max_steps: int = 10**9
+    settles: bool = False
 
     def n_epochs(self, n_samples):
-        """Return the number of epochs for `n_samples` samples."""
+        """Return the number of epochs, at most, for `n_samples` samples."""
         if self.epochs != "auto":
             return int(self.epochs)
         n_batches = n_even_batches(n_samples, self.batch_size)
-        return max(self.default_epochs, -(-self.min_steps // n_batches))
+        least, most = -(-self.min_steps // n_batches), -(-self.max_steps // n_batches)
+        return max(least, min(self.default_epochs, most))
 
     def make_optimizer(self, parameters, lr, **kwargs):
         """Make the optimiser, as skorch asks for it."""
@@ -73,6 +88,11 @@ class Schedule:
     def make_annealing(self, n_samples):
         """Return the skorch callback that sets the learning rate."""
         epochs = self.n_epochs(n_samples)
+        n_batches = n_even_batches(n_samples, self.batch_size)
+        cycles_momentum = self.optimizer == "adamw"
+        is_adaptive = self.settles and self.epochs == "auto"
+        if is_adaptive and self.annealing == "one_cycle" and epochs >= _WINDOWS:
+            return PausingCycle(float(self.lr), epochs, n_batches, cycles_momentum)
         if self.annealing == "constant":
             return Callback()
         if self.annealing == "cosine":
@@ -82,15 +102,100 @@ class Schedule:
                 T_max=epochs,
                 eta_min=float(self.lr) * 1e-3,
             )
-        steps = epochs * n_even_batches(n_samples, self.batch_size)
+        steps = epochs * n_batches
         return LRScheduler(
             policy=lr_scheduler.OneCycleLR,
             step_every="batch",
             event_name=None,
             max_lr=float(self.lr),
             # Others have momentum of their own, or none.
-            cycle_momentum=self.optimizer == "adamw",
+            cycle_momentum=cycles_momentum,
             total_steps=max(steps, 2),
             # Torch divides by zero where the rise takes exactly one step.
             pct_start=0.1 if steps > 10 else 0.05,
         )
+
+
+class PausingCycle(Callback):
+    """One cycle that pauses halfway, until the loss has settled.
+
+    The rate rises for a tenth of a cycle and falls along a cosine, as in "one_cycle",
+    in a cycle of half of the longest run. In the middle of the cycle the rate stays
+    where it is for as long as the loss falls: until the mean over the last window of
+    epochs (a twelfth of the longest run) is below that over the window before by less
+    than a twentieth of what the loss has fallen since the first epoch, or by less than
+    its standard error. Then the cycle goes on to its end. So stages that have learned
+    what there is to learn take half of the longest run, and no stage takes more.
+
+    Parameters
+    ----------
+    lr : float
+        The top.
+    epochs : int
+        Of the longest run.
+    n_batches : int
+        Steps per epoch.
+    cycles_momentum : bool, default=False
+        Whether the first momentum goes from 0.95 to 0.85 and back meanwhile.
+    """
+
+    def __init__(self, lr, epochs, n_batches, cycles_momentum=False):
+        self.lr = lr
+        self.n_batches = n_batches
+        self.cycles_momentum = cycles_momentum
+        self.window = max(2, epochs // _WINDOWS)
+        self.cycle = -(-epochs // 2)
+        self.middle = max(2 * self.window, self.cycle // 2)
+        self.longest_pause = epochs - self.cycle
+        self.losses = []
+        self.pause = 0  # in epochs
+        self.is_pausing = False
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Stop where the cycle has come to its end."""
+        self.n_steps = 0
+        if len(self.losses) - self.pause == self.cycle:
+            raise StopStage
+
+    def on_batch_begin(self, net, **kwargs):
+        """Set the rate of the step."""
+        height = self._height()
+        for group in net.optimizer_.param_groups:
+            group["lr"] = self.lr * height
+            if self.cycles_momentum:
+                group["betas"] = (0.95 - 0.1 * height, group["betas"][1])
+        self.n_steps += 1
+
+    def on_epoch_end(self, net, **kwargs):
+        """See whether it is time to pause, or to go on."""
+        self.losses.append(net.history[-1, "loss"])
+        self.pause += self.is_pausing
+        in_middle = len(self.losses) - self.pause == self.middle
+        may_pause = in_middle and self.pause < self.longest_pause
+        self.is_pausing = may_pause and not self._has_settled()
+
+    def state_dict(self):
+        """Return what a checkpoint keeps."""
+        kept = ("losses", "pause", "is_pausing")
+        return {name: getattr(self, name) for name in kept}
+
+    def load_state_dict(self, state):
+        """Take up what a checkpoint has kept."""
+        vars(self).update(state)
+
+    def _height(self):
+        """Return the rate of the next step as a share of the top."""
+        done = (len(self.losses) - self.pause) / self.cycle
+        if not self.is_pausing:
+            done += self.n_steps / (self.n_batches * self.cycle)
+        if done < _RISE:
+            return 0.04 + 0.96 * (1 - math.cos(math.pi * done / _RISE)) / 2
+        return (1 + math.cos(math.pi * (done - _RISE) / (1 - _RISE))) / 2
+
+    def _has_settled(self):
+        recent = torch.tensor(self.losses[-2 * self.window :])
+        before, now = (half.mean() for half in recent.split(self.window))
+        error = recent.diff().std() / self.window**0.5
+        least = max(_SETTLED * (self.losses[0] - now), error)
+        # Also where it rises, and where it is not a number.
+        return not before - now > least

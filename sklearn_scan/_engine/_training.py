@@ -1,19 +1,31 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Train a stage, and apply what was trained."""
 
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
+from pathlib import Path
 
+import numpy as np
 import torch
+from filelock import FileLock
+from joblib import Memory
 from torch.optim.swa_utils import update_bn
 
-from sklearn_scan._engine._checkpoint import Checkpoint, checkpoint_path
+from sklearn_scan._engine._allocator import kept_memory
+from sklearn_scan._engine._checkpoint import (
+    Checkpoint,
+    checkpoint_path,
+    identify_stage,
+)
 from sklearn_scan._engine._data import Batches, Samples
 from sklearn_scan._engine._net import StageNet
 from sklearn_scan._engine._progress import FitProgress
 from sklearn_scan._engine._runtime import Runtime
+from sklearn_scan._engine._schedule import Schedule
 
-_INFERENCE_BATCH = 1024
+_INFERENCE_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -29,14 +41,17 @@ class Trainer:
     checkpoint : str, PathLike or None, default=None
         The folder in which stages write their state after every epoch, and look for
         one to go on from.
+    memory : joblib.Memory, default=Memory(None)
+        The cache of finished stages.
     """
 
     runtime: Runtime
     progress: FitProgress
     checkpoint: str | PathLike | None = None
+    memory: Memory = field(default_factory=partial(Memory, None))
 
     def train(self, stage, module, criterion, data, schedule, snapshot=None):
-        """Train the module of a stage and return its net.
+        """Train the module of a stage, or fetch its weights, and return its net.
 
         Parameters
         ----------
@@ -56,37 +71,111 @@ class Trainer:
         net : StageNet
             Trained, in evaluation mode, without optimiser and callbacks.
         """
+        job = _Job(self, stage, module, criterion, data, schedule, snapshot)
+        identity = job.identify() if is_caching(self.memory) else None
+        if identity is None:
+            return job.run()
+        remember = self.memory.cache(_run_to_arrays, ignore=["job"])
+        with one_at_a_time(self.memory, f"{stage}-{identity}"):
+            try:
+                weights, records = remember(stage, identity, job)
+            except Unfinished as unfinished:
+                weights, records = unfinished.args
+        if not job.is_done:
+            self.progress.say(f"{stage} taken from the cache")
+            self.progress.history[stage] = records
+        module.load_state_dict({k: torch.tensor(v) for k, v in weights.items()})
+        return wrap_trained(module, criterion, self.runtime)
+
+
+class Unfinished(Exception):
+    """Carries the result of a stage that a callback stopped past the cache.
+
+    What raises is not stored; the next fit would take it for the finished one.
+    """
+
+
+def is_caching(memory):
+    """Say whether a memory remembers anything."""
+    return not (isinstance(memory, Memory) and memory.location is None)
+
+
+def one_at_a_time(memory, name):
+    """Make whoever wants what another process is computing wait for the cache.
+
+    A parallel search starts several candidates of one fold at once; without the lock
+    each of them would train what they share.
+    """
+    location = getattr(memory, "location", None)
+    if location is None:
+        return nullcontext()
+    Path(location).mkdir(parents=True, exist_ok=True)
+    return FileLock(Path(location) / f"sklearn_scan-{name}.lock")
+
+
+def _run_to_arrays(stage, identity, job):
+    """Run a job; return its weights and its records as arrays and primitives."""
+    net = job.run()
+    weights = net.module_.state_dict()
+    result = (
+        {name: value.cpu().numpy() for name, value in weights.items()},
+        job.trainer.progress.history[stage],
+    )
+    if job.trainer.progress.was_stopped:
+        raise Unfinished(*result)
+    return result
+
+
+@dataclass
+class _Job:
+    """One stage to be trained; see `Trainer.train`."""
+
+    trainer: Trainer
+    stage: str
+    module: object
+    criterion: object
+    data: object
+    schedule: Schedule
+    snapshot: object
+    is_done: bool = False
+
+    def identify(self):
+        """Return a hash of all that the stage begins with; None where there is none."""
+        return identify_stage(
+            self.module, self.criterion, self.data, self.schedule, self.trainer.runtime
+        )
+
+    def run(self):
+        """Train, from a checkpoint if there is one, and return the net."""
+        self.is_done = True
+        runtime, schedule, data = self.trainer.runtime, self.schedule, self.data
         epochs = schedule.n_epochs(len(data))
         annealing = schedule.make_annealing(len(data))
-        with self.progress.stage(stage, epochs, snapshot) as (recorder, reporter):
+        stage = self.trainer.progress.stage(self.stage, epochs, self.snapshot)
+        with stage as (recorder, reporter):
             callbacks = [("annealing", annealing), ("recorder", recorder)]
             n_done = 0
-            if self.checkpoint is not None:
+            if self.trainer.checkpoint is not None:
                 path = checkpoint_path(
-                    self.checkpoint,
-                    stage,
-                    module,
-                    criterion,
-                    data,
-                    schedule,
-                    self.runtime,
+                    self.trainer.checkpoint, self.stage, self.identify()
                 )
                 checkpoint = Checkpoint(path, recorder, annealing)
                 n_done = checkpoint.n_done
                 # Before the reporter, which may be told to stop.
                 callbacks.append(("checkpoint", checkpoint))
             net = StageNet(
-                module.to(self.runtime.device, memory_format=torch.channels_last),
-                criterion=criterion,
-                runtime=self.runtime,
+                self.module.to(runtime.device, memory_format=torch.channels_last),
+                criterion=self.criterion,
+                runtime=runtime,
                 optimizer=schedule.make_optimizer,
                 lr=schedule.lr,
                 batch_size=schedule.batch_size,
                 max_epochs=epochs - n_done,
-                device=self.runtime.device,
+                device=runtime.device,
                 callbacks=[*callbacks, ("reporter", reporter)],
             )
-            net.fit(data)
+            with kept_memory(runtime.device):
+                net.fit(data)
         return finish(net)
 
 
@@ -125,7 +214,7 @@ def settle_statistics(encoder, source, batch_size):
     encoder.eval()
 
 
-def infer(function, source, *, batch_size=_INFERENCE_BATCH):
+def infer(function, source, *, indices=None, batch_size=_INFERENCE_BATCH):
     """Apply `function` to a source, batch by batch, in float32 and without gradients.
 
     Parameters
@@ -135,7 +224,9 @@ def infer(function, source, *, batch_size=_INFERENCE_BATCH):
         mode.
     source : ArraySource
         The samples.
-    batch_size : int, default=1024
+    indices : ndarray of int or None, default=None
+        Which of them; None for all.
+    batch_size : int, default=512
         Samples at a time.
 
     Returns
@@ -143,9 +234,13 @@ def infer(function, source, *, batch_size=_INFERENCE_BATCH):
     outputs : Tensor of shape (n_samples, ...)
         On the CPU.
     """
-    with torch.no_grad():
+    indices = np.arange(len(source)) if indices is None else indices
+    # One batch has no next one that could use its memory.
+    is_long = len(indices) > batch_size
+    keeping = kept_memory(source.device) if is_long else nullcontext()
+    with torch.no_grad(), keeping:
         parts = [
-            function(source.read(indices)).cpu()
-            for indices in torch.arange(len(source), device="cpu").split(batch_size)
+            function(source.read(part)).cpu()
+            for part in torch.from_numpy(indices).split(batch_size)
         ]
     return torch.cat(parts)

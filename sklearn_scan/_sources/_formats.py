@@ -115,7 +115,7 @@ class RowFormat:
     @classmethod
     def learn(cls, X):
         """Learn the format of the rows `X` of shape (n_samples, n_features)."""
-        step = max(1, len(X) // (50 * _N_SAMPLES_FOR_STATISTICS))
+        step = max(1, len(X) // (10 * _N_SAMPLES_FOR_STATISTICS))
         some = np.asarray(X[::step], dtype=np.float64)
         return cls(
             n_features=int(X.shape[1]),

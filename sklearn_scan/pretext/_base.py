@@ -63,7 +63,9 @@ _SHARED_PARAMETERS = """encoder : str, class or callable, default="auto"
         batch.
     epochs : int or "auto", default="auto"
         Passes through the data. "auto" is 60, or as many as make 400 steps where the
-        data are few.
+        data are few; for a task whose loss falls while it learns (SimCLR and VICReg)
+        that is the most, and half the least: see the notes of
+        :class:`~sklearn_scan.Training`.
     batch_size : int, default=256
         Largest number of samples in a step.
     optimizer : {"adamw", "adam", "sgd"} or callable, default="adamw"
@@ -185,6 +187,9 @@ class BasePretext(
     # What the module is given of each batch; a task that remembers something of every
     # sample takes `IndexedSamples`.
     _dataset = Samples
+    # Whether the loss falls while the task learns, so that the training can end where
+    # it no longer does. (A queue or a moving target makes it rise.)
+    _settles = False
     # False where `fit` has nothing to learn.
     _trains = True
 
@@ -244,6 +249,7 @@ class BasePretext(
             self.weight_decay,
             self.optimizer,
             self.annealing,
+            settles=self._settles,
         )
         with trainer.runtime.isolated(resolve_seed(self.random_state)):
             module, criterion = self._build(source)

@@ -9,9 +9,7 @@ from numbers import Integral
 import torch
 import torch.nn.functional as F
 from sklearn.base import ClusterMixin
-from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import normalized_mutual_info_score
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -436,6 +434,9 @@ def k_means(rows, n_clusters, seed):
     n_clusters, seed : int
         How many, and which of the random starts.
     """
+    # Here, because this import takes a quarter of a second.
+    from sklearn.cluster import KMeans, kmeans_plusplus
+
     # On macOS torch and faiss bring an OpenMP runtime each; see `neighbors`.
     if sys.platform == "darwin":
         model = KMeans(n_clusters, n_init=1, max_iter=_N_ITERATIONS, random_state=seed)
@@ -549,6 +550,8 @@ def compare_assignments(before, after):
         "nmi", the normalised mutual information, and "reassigned", the share of samples
         outside the best matching of clusters.
     """
+    from sklearn.metrics import normalized_mutual_info_score
+
     return {
         "nmi": float(normalized_mutual_info_score(before, after)),
         "reassigned": 1 - hungarian_accuracy_score(before, after),

@@ -65,6 +65,8 @@ class SimCLR(BasePretext):
     (200,)
     """
 
+    _settles = True
+
     _parameter_constraints = BasePretext._parameter_constraints | {
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "n_projection": [Interval(Integral, 1, None, closed="left")],
