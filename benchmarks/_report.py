@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -94,6 +95,22 @@ def write_json(path, report):
     partial = Path(f"{path}.partial")
     partial.write_text(json.dumps(report, indent=1) + "\n")
     partial.replace(path)
+
+
+def peak_memory():
+    """Return the largest memory that this process has held so far, in GiB."""
+    import resource  # which Windows lacks
+
+    scale = 2**30 if sys.platform == "darwin" else 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+
+
+def current_memory():
+    """Return the memory that this process holds, in GiB; at most, but on Linux."""
+    status = Path("/proc/self/statm")
+    if not status.exists():
+        return peak_memory()
+    return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 
 def _commit():

@@ -18,20 +18,23 @@ are two sizes on either side.
 
 import argparse
 import multiprocessing
-import resource
-import sys
 import time
 from unittest.mock import patch
 
 import numpy as np
-from _report import describe_run, print_header, print_table, write_json
+from _report import (
+    current_memory,
+    describe_run,
+    peak_memory,
+    print_header,
+    print_table,
+    write_json,
+)
 
 from sklearn_scan import SCANClustering, Training
-from sklearn_scan import _scan as scan_module
+from sklearn_scan import _embedding as embedding_module
+from sklearn_scan.neighbors import _MOST_FOR_BRUTE
 from sklearn_scan.pretext import SimCLR
-
-# Above it `mine_neighbors` does not compare every row with every other.
-_BRUTE = 100_000
 
 
 def fit_rows(n):
@@ -63,7 +66,7 @@ def measure(kind, n):
     SCANClustering(2, random_state=0).fit(np.random.default_rng(0).random((50, 4)))
     X, clusterer = KINDS[kind](n)
     mining = []
-    mine = scan_module.mine_neighbors
+    mine = embedding_module.mine_neighbors
 
     def timed(*args, **kwargs):
         started = time.perf_counter()
@@ -73,26 +76,17 @@ def measure(kind, n):
 
     before = current_memory()
     started = time.perf_counter()
-    with patch.object(scan_module, "mine_neighbors", timed):
+    with patch.object(embedding_module, "mine_neighbors", timed):
         clusterer.fit(X)
     seconds = time.perf_counter() - started
-    row = {"n": n, "fit s": seconds, "mining s": mining[0]}
+    parts = {"mining s": mining[0]}
     for stage, records in clusterer.history_.items():
         if stage != "selection":
-            row[f"{stage} s"] = records[-1]["seconds"]
-    row["rest s"] = 2 * seconds - sum(v for k, v in row.items() if k.endswith(" s"))
+            parts[f"{stage} s"] = records[-1]["seconds"]
+    parts["rest s"] = seconds - sum(parts.values())
     data = X.nbytes / 2**30
-    return row | {"data GiB": data, "peak GiB": peak_memory() - before + data}
-
-
-def current_memory():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 2**30
-
-
-def peak_memory():
-    scale = 2**30 if sys.platform == "darwin" else 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+    memory = {"data GiB": data, "peak GiB": peak_memory() - before + data}
+    return {"n": n, "fit s": seconds} | parts | memory
 
 
 def measure_apart(kind, n):
@@ -113,8 +107,8 @@ def fit_exponents(rows):
 
 def mining_exponents(rows):
     sides = {
-        f"up to {_BRUTE:,}": [r for r in rows if r["n"] <= _BRUTE],
-        f"above {_BRUTE:,}": [r for r in rows if r["n"] > _BRUTE],
+        f"up to {_MOST_FOR_BRUTE:,}": [r for r in rows if r["n"] <= _MOST_FOR_BRUTE],
+        f"above {_MOST_FOR_BRUTE:,}": [r for r in rows if r["n"] > _MOST_FOR_BRUTE],
     }
     return {
         side: slope([(r["n"], r["mining s"]) for r in part])
@@ -166,8 +160,9 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rows", nargs="*", type=int, default=[], metavar="N")
-    parser.add_argument("--images", nargs="*", type=int, default=[], metavar="N")
+    sizes = {"nargs": "*", "type": int, "metavar": "N"}
+    parser.add_argument("--rows", default=[1000, 10_000, 100_000], **sizes)
+    parser.add_argument("--images", default=[1000, 4000], **sizes)
     parser.add_argument("--json", metavar="FILE", help="where to write everything")
     parser.add_argument("--plot", metavar="FILE", help="where to draw a picture")
     options = parser.parse_args()

@@ -16,9 +16,9 @@ from torch import nn
 from sklearn_scan._engine import NeighborPairs, infer, left_align
 from sklearn_scan._nets import ClusterHeads, Encoder, at_least_float32
 
-# Pairs of samples and neighbours by which heads are judged, and samples at a time.
+# Samples, and pairs of them with neighbours, by which networks are judged.
+_MOST_ANCHORS = 4000
 _MOST_PAIRS = 40_000
-_BLOCK = 8192
 
 
 def scan_loss(anchors, neighbors, entropy_weight=5.0):
@@ -203,8 +203,8 @@ def fine_tune(network, views, neighbors, loss, schedule, run, *, freeze_encoder=
 class Judge:
     """Judges networks without labels: by the SCAN loss on the training samples.
 
-    The loss is taken over samples with all of their neighbours: all samples where there
-    are few, else every so many, for 40,000 pairs. With random views,
+    The loss is taken over at most 4,000 samples, drawn at random, with the nearest of
+    their neighbours: all, or as many as make 40,000 pairs. With random views,
     a network is judged by what it has learned to see through: the views are fresh, but
     the same for every network that is judged.
 
@@ -229,14 +229,15 @@ class Judge:
         self.source = source
         self.entropy_weight = entropy_weight
         self.views = views
-        n_anchors = max(1, _MOST_PAIRS // max(1, neighbors.shape[1]))
-        anchors = np.unique(np.linspace(0, len(source) - 1, n_anchors, dtype=np.int64))
-        if n_anchors >= len(source):
-            anchors = np.arange(len(source))
-        neighbors = neighbors[anchors]
+        n_anchors = min(len(source), _MOST_ANCHORS)
+        n_nearest = max(1, _MOST_PAIRS // n_anchors)
+        # The same for the same size, whatever order the samples are in.
+        random = np.random.default_rng(0)
+        anchors = np.sort(random.choice(len(source), n_anchors, replace=False))
+        neighbors = neighbors[anchors, :n_nearest]
         # What is looked at, and where among that samples and neighbours are.
         self.indices = np.union1d(anchors, neighbors[neighbors >= 0])
-        self.anchors = torch.tensor(np.searchsorted(self.indices, anchors))
+        self.anchors = torch.from_numpy(np.searchsorted(self.indices, anchors))
         places = np.searchsorted(self.indices, neighbors)
         self.neighbors, self.counts = left_align(
             np.where(neighbors < 0, -1, places), itself=self.anchors
@@ -247,15 +248,11 @@ class Judge:
         log_p = self._log_probabilities(network)  # (n_samples, n_heads, n_clusters)
         log_q = log_p if self.views is None else self._log_probabilities(network)
         agreement = torch.zeros(log_p.shape[1])
-        marginal = torch.zeros(log_p.shape[1:])
-        for rows in torch.arange(len(self.anchors)).split(_BLOCK):
-            log_p_of_rows = log_p[self.anchors[rows]]
-            marginal += log_p_of_rows.exp().sum(dim=0)
-            for k, column in enumerate(self.neighbors[rows].T):
-                paired = self.counts[rows] > k
-                pairs = log_p_of_rows[paired] + log_q[column[paired]]
-                agreement += pairs.logsumexp(dim=-1).sum(dim=0)
-        entropy = marginal_entropy(marginal / len(self.anchors))
+        for k, column in enumerate(self.neighbors.T):
+            paired = self.counts > k
+            pairs = log_p[self.anchors[paired]] + log_q[column[paired]]
+            agreement += pairs.logsumexp(dim=-1).sum(dim=0)
+        entropy = marginal_entropy(log_p.exp().mean(dim=0))
         return -agreement / self.counts.sum() - self.entropy_weight * entropy
 
     def select_head(self, network):

@@ -18,8 +18,13 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn_scan._engine import Unfinished, is_caching, one_at_a_time, source_of
 from sklearn_scan._sources import check_samples
 from sklearn_scan._version import __version__
+from sklearn_scan.neighbors import mine_neighbors
 from sklearn_scan.pretext._base import BasePretext
 from sklearn_scan.pretext._simclr import SimCLR
+
+# Neighbours that are mined of each sample, if not more, and of all samples at most.
+_K_TO_SPARE = 50
+_MOST_TO_SPARE = 5_000_000
 
 
 def resolve_pretext(pretext, *, encoder, is_image, seed):
@@ -100,7 +105,10 @@ def learn_embedding(X, pretext, memory, trainer):
     embedding : ndarray of shape (n_samples, n_features), dtype float32
     """
     if not isinstance(pretext, BasePretext):
-        return memory.cache(fit_transformer)(as_rows(X), pretext)
+        rows = as_rows(X)
+        name = _name_of(rows, pretext) if is_caching(memory) else None
+        with one_at_a_time(memory, name):
+            return memory.cache(fit_transformer)(rows, pretext)
     # Weights are loaded in no time, and joblib would not see that their file changed.
     remembers = memory if pretext._trains else Memory(None)
     # Here, and not stage by stage: what trained it on a GPU serves on a CPU.
@@ -112,7 +120,7 @@ def learn_embedding(X, pretext, memory, trainer):
     key = clone(pretext).set_params(
         device="auto", verbose=0, precision=trainer.runtime.precision
     )
-    factories = (getattr(pretext, name, "") for name in ("encoder", "views"))
+    factories = (getattr(pretext, n, "") for n in ("encoder", "views", "optimizer"))
     origin = (__version__, *map(source_of, factories))
     train = remembers.cache(train_pretext, ignore=["trainer"])
     with one_at_a_time(remembers, _name_of(X, key)):
@@ -148,6 +156,23 @@ def _fit_and_embed(X, pretext, trainer):
             f"finite. Lower its learning rate (lr={getattr(pretext, 'lr', None)})."
         )
     return embedding
+
+
+def find_neighbors(embedding, K, *, metric, device, memory):
+    """Mine neighbours, or fetch them from the cache.
+
+    A smaller K is a slice of a larger: so a search over K mines once. Where there are
+    very many samples, neighbours to spare would cost too much.
+    """
+    n_samples = len(embedding)
+    n_mined = min(max(K, _K_TO_SPARE), n_samples - 1)
+    if n_samples * n_mined > _MOST_TO_SPARE:
+        n_mined = K
+    mine = memory.cache(mine_neighbors, ignore=["device"])
+    name = joblib.hash(embedding) if is_caching(memory) else None
+    with one_at_a_time(memory, f"neighbors-{name}"):
+        neighbors = mine(embedding, n_mined, metric=metric, device=device)
+    return np.ascontiguousarray(neighbors[:, :K])
 
 
 def _name_of(X, pretext):

@@ -35,6 +35,7 @@ from sklearn_scan._compat import (
 from sklearn_scan._embedding import (
     as_rows,
     embed_frozen,
+    find_neighbors,
     is_trained,
     learn_embedding,
     remember_input,
@@ -59,9 +60,6 @@ from sklearn_scan._training import Training
 from sklearn_scan._views import POLICIES, build_views, check_views
 from sklearn_scan.neighbors import check_neighbors, mine_neighbors
 from sklearn_scan.pretext._base import BasePretext, forget
-
-# Neighbours that are mined where the result is remembered.
-_K_IN_CACHE = 50
 
 
 class SCANClustering(
@@ -154,7 +152,8 @@ class SCANClustering(
         Where to cache the pretext, the mining and every later step. Each depends on
         `X`, on its own parameters, on the steps before and on the seed, so a search
         trains the pretext once per fold, and one over `threshold` the clustering, too.
-        Neighbours are cached for any `K` up to 50. Needs an int as `random_state`: with
+        Neighbours are cached for any `K` up to 50, where there are at most 100,000
+        samples. Needs an int as `random_state`: with
         None every fit draws a new seed and nothing is found again.
     checkpoint : str, PathLike or None, default=None
         Folder in which every stage writes its state after each epoch. A fit that was
@@ -216,7 +215,8 @@ class SCANClustering(
     -----
     *Choosing without labels.* The reference implementation chooses among heads and
     epochs by the SCAN loss on its test images. Here there is only `X`: the head is
-    chosen by the loss on all training samples with their mined neighbours, as they are,
+    chosen by the loss on training samples (at most 4,000, and 40,000 pairs of them with
+    their nearest neighbours), as they are,
     or on views where the heads were trained on views (``clustering=None``). Fine-tuning
     and self-labelling are each kept only if they do not raise the loss on fresh random
     views, the same for all (``keep="best"``). Within a stage, the last epoch counts;
@@ -453,8 +453,9 @@ class SCANClustering(
         neighbors = mine_neighbors(
             embedding, K, metric=self._metric(), device=runtime.device
         )
-        judge = Judge(self._open(X, embedding, runtime), neighbors, entropy_weight=1)
         with runtime.isolated(0):
+            source = self._open(X, embedding, runtime)
+            judge = Judge(source, neighbors, entropy_weight=1)
             return -judge.loss(self._network(runtime))
 
     # The steps of the algorithm.
@@ -508,12 +509,13 @@ class SCANClustering(
         K = min(int(self.K), half_a_cluster, n_samples - 1)
         if K == 0:
             return np.empty((n_samples, 0), dtype=np.int64)
-        mine = run.memory.cache(mine_neighbors, ignore=["device"])
-        # A smaller K is a slice of a larger: so a search over K mines once.
-        n_mined = min(max(K, _K_IN_CACHE), n_samples - 1) if self.memory else K
-        return mine(
-            self.embedding_, n_mined, metric=self._metric(), device=run.runtime.device
-        )[:, :K]
+        return find_neighbors(
+            self.embedding_,
+            K,
+            metric=self._metric(),
+            device=run.runtime.device,
+            memory=run.memory,
+        )
 
     def _cluster(self, X, run):
         loss = SCANLoss(self.entropy_weight)

@@ -18,7 +18,7 @@ _AUTO = {
         "min_steps": 300,
         "max_steps": 1000,
     },
-    "fine_tuning": {"lr": 5e-4, "default_epochs": 15, "min_steps": 100},
+    "fine_tuning": {"lr": 5e-4, "default_epochs": 15, "min_steps": 80},
     "self_labeling": {"lr": 1e-4, "default_epochs": 15, "min_steps": 50},
 }
 
@@ -35,7 +35,7 @@ class Training(BaseEstimator):
     epochs : int or "auto", default="auto"
         Passes through the data. For the clustering of the frozen embedding "auto" is
         30, but between 300 and 1,000 steps. For the other steps it is at most 15, or
-        as many as make 100 steps (50 in self-labelling) where the data are few; a step
+        as many as make 80 steps (50 in self-labelling) where the data are few; a step
         that no longer lowers its loss ends after half of that (see Notes).
     batch_size : int or None, default=None
         Largest number of samples in a step. None for that of the clusterer.

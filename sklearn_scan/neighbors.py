@@ -45,11 +45,11 @@ def mine_neighbors(
         grows with the square of `n_samples`. "ivf", on the CPU alone, divides the space
         into cells (an inverted file, as in faiss) and looks into the nearest of them;
         it keeps rows in half precision. "auto" is "ivf" for more than 100,000 rows on
-        the CPU.
+        the CPU, but on macOS, where there is no faiss.
     recall : float, default=0.97
-        The share of the true neighbours that "ivf" is to find, in (0, 1]. For 256 of
-        the rows they are computed, and the number of cells to look into is doubled
-        until that share is found.
+        The share of the true neighbours, or of rows as near, that "ivf" is to find, in
+        (0, 1]. For 256 of the rows they are computed, and the number of cells to look
+        into is doubled until that share is found; at the most, all are.
     device : str or torch.device, default="cpu"
         Where to search: on the CPU by faiss, elsewhere by torch, block by block.
 
@@ -93,10 +93,9 @@ def mine_neighbors(
     # On macOS torch and faiss bring an OpenMP runtime each, and the second to start
     # ends the process; so faiss is not imported there.
     has_faiss = str(device).startswith("cpu") and sys.platform != "darwin"
-    prepare = _UnitRows() if metric == "cosine" else _UnitScale(rows)
     if _choose_algorithm(algorithm, len(rows), has_faiss) == "ivf":
-        return _search_cells(rows, K, prepare, recall)
-    rows = prepare(rows)
+        return _search_cells(rows, K, _HalfPrecision(rows, metric), recall)
+    rows = _unit_rows(rows) if metric == "cosine" else _unit_scale(rows)
     search = _search_faiss if has_faiss else partial(_search_torch, device=device)
     return _drop_self(search(rows, K + 1, metric), K)
 
@@ -153,27 +152,47 @@ def check_neighbors(neighbors, n_samples):
     return neighbors
 
 
-class _UnitRows:
-    """Scales every row to length one; zeros stay zeros."""
+def _unit_rows(rows):
+    """Scale every row to length one; zeros stay zeros."""
+    # By the largest entry first: squares of huge or tiny entries are not floats.
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    rows = rows / np.where(largest > 0, largest, 1)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(norms > 0, norms, 1)
+
+
+def _unit_scale(rows):
+    """Centre the rows, which keeps distances exact, and scale them as a whole."""
+    rows = rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    largest = np.abs(rows).max()
+    return rows / largest if largest > 0 else rows
+
+
+class _HalfPrecision:
+    """Makes rows fit for half precision, so that distances keep their order.
+
+    They are centred, and scaled by their median spread: neither what all rows have in
+    common nor a single huge one takes the digits that tell rows apart. What is 60,000
+    times farther out than that is cut off there.
+    """
+
+    def __init__(self, rows, metric):
+        self.is_cosine = metric == "cosine"
+        some = rows[_draw(len(rows), _ROWS_AT_A_TIME)]
+        some = _unit_rows(some) if self.is_cosine else some
+        self.center = some.mean(axis=0, dtype=np.float64).astype(np.float32)
+        spread = np.median(np.abs(some - self.center).max(axis=1))
+        self.scale = spread if spread > 0 else np.float32(1)
 
     def __call__(self, rows):
-        # By the largest entry first: squares of huge or tiny entries are not floats.
-        largest = np.abs(rows).max(axis=1, keepdims=True)
-        rows = rows / np.where(largest > 0, largest, 1)
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)
-        return rows / np.where(norms > 0, norms, 1)
+        rows = _unit_rows(rows) if self.is_cosine else rows
+        return ((rows - self.center) / self.scale).clip(-60_000, 60_000)
 
 
-class _UnitScale:
-    """Centres rows, which keeps distances exact, and scales them as a whole."""
-
-    def __init__(self, rows):
-        self.center = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-        largest = max(np.abs(part - self.center).max() for _, part in _split(rows))
-        self.scale = largest if largest > 0 else np.float32(1)
-
-    def __call__(self, rows):
-        return (rows - self.center) / self.scale
+def _draw(n_rows, n_drawn):
+    """Return the sorted numbers of some rows; the same for the same size."""
+    random = np.random.default_rng(0)
+    return np.sort(random.choice(n_rows, min(n_rows, n_drawn), replace=False))
 
 
 def _split(rows):
@@ -219,11 +238,12 @@ def _search_cells(rows, K, prepare, recall):
     """
     index = _build_cells(rows, prepare)
     index.nprobe = 4
-    probes = np.linspace(0, len(rows) - 1, _N_PROBES, dtype=np.int64)
-    queries = prepare(rows[probes])
-    true = _find_true(queries, rows, K + 1, prepare)
-    while _recall(index.search(queries, K + 1)[1], true) < recall:
-        if index.nprobe == index.nlist:
+    queries = prepare(rows[_draw(len(rows), _N_PROBES)])
+    farthest = _find_radius(queries, rows, K + 1, prepare)
+    while index.nprobe < index.nlist:
+        # By distance, not by number: among rows alike any is a neighbour.
+        distances = index.search(queries, K + 1)[0]
+        if (distances <= farthest).mean() >= recall:
             break
         index.nprobe = min(2 * index.nprobe, index.nlist)
     neighbors = np.empty((len(rows), K), dtype=np.int64)
@@ -240,8 +260,7 @@ def _build_cells(rows, prepare):
     index = faiss.index_factory(rows.shape[1], f"IVF{n_cells},SQfp16")
     # Few rows are no reason to complain.
     index.cp.min_points_per_centroid = 1
-    step = max(1, len(rows) // (n_cells * _ROWS_PER_CELL))
-    index.train(prepare(rows[::step]))
+    index.train(prepare(rows[_draw(len(rows), n_cells * _ROWS_PER_CELL)]))
     for _, part in _split(rows):
         index.add(prepare(part))
     return index
@@ -261,25 +280,23 @@ def _search_all_found(index, queries, n_candidates):
     return found
 
 
-def _find_true(queries, rows, n_candidates, prepare):
-    """Return the rows nearest to each query, by comparing with all of them."""
+def _find_radius(queries, rows, n_candidates, prepare):
+    """Return the squared distance (n_queries, 1) within which the true neighbours are.
+
+    By comparing with all rows; a hundredth more, for the rounding of the rows.
+    """
     best = np.empty((len(queries), 0), dtype=np.float32)
-    found = np.empty((len(queries), 0), dtype=np.int64)
-    for first, part in _split(rows):
+    for _, part in _split(rows):
         part = prepare(part)
-        # ||x - y||² / 2 without ||x||² / 2, which is the same for a whole row.
-        near = queries @ part.T - (part**2).sum(axis=1) / 2
-        numbers = np.broadcast_to(np.arange(first, first + len(part)), near.shape)
-        best = np.concatenate([best, near], axis=1)
-        found = np.concatenate([found, numbers], axis=1)
-        order = np.argsort(-best, axis=1)[:, :n_candidates]
-        best = np.take_along_axis(best, order, axis=1)
-        found = np.take_along_axis(found, order, axis=1)
-    return found
-
-
-def _recall(found, true):
-    return np.mean([np.isin(t, f).mean() for t, f in zip(true, found, strict=True)])
+        distances = (
+            (queries**2).sum(axis=1)[:, None]
+            + (part**2).sum(axis=1)
+            - 2 * queries @ part.T
+        )
+        best = np.concatenate([best, distances], axis=1)
+        if best.shape[1] > n_candidates:
+            best = np.partition(best, n_candidates - 1, axis=1)[:, :n_candidates]
+    return 1.01 * best.max(axis=1, keepdims=True).clip(1e-6)
 
 
 def _drop_self(candidates, K, first=0):

@@ -169,6 +169,7 @@ class Library:
 
 @pytest.fixture
 def library(monkeypatch):
+    """Stand in for the C library."""
     library = Library()
     monkeypatch.setattr(_allocator, "_find_library", lambda: library)
     return library
@@ -206,10 +207,31 @@ def test_a_gpu_has_an_allocator_of_its_own(library):
     assert library.calls == []
 
 
+@pytest.mark.parametrize("trim", [True, False])
+def test_memory_may_be_left_to_the_next_user(library, trim):
+    with kept_memory(CPU, trim=trim):
+        pass
+    assert ("trim" in library.calls) == trim
+
+
+def is_left_alone():
+    """Say whether the allocator is left alone, with nothing remembered."""
+    _allocator._find_library.cache_clear()
+    try:
+        with kept_memory(CPU):
+            return _allocator._n_users == 0
+    finally:
+        _allocator._find_library.cache_clear()
+
+
 def test_where_there_is_no_such_allocator_nothing_happens(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
-    with kept_memory(CPU):
-        assert _allocator._n_users == 0
+    assert is_left_alone()
+
+
+def test_who_has_set_up_the_allocator_knows_better(monkeypatch):
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    assert is_left_alone()
 
 
 def test_fit_leaves_no_user_behind():

@@ -186,6 +186,45 @@ def test_cells_with_too_few_rows_are_no_reason_to_return_none(metric):
     assert (found != np.arange(len(X))[:, None]).all()
 
 
+def far_out(X):
+    X = X.copy()
+    X[7] = 1e8
+    return X
+
+
+@pytest.mark.parametrize(
+    ("spoil", "metric"),
+    [
+        pytest.param(far_out, "euclidean", id="a row far out"),
+        pytest.param(lambda X: 1 + 3e-4 * X, "cosine", id="a narrow cone"),
+        pytest.param(lambda X: X + 1e3, "euclidean", id="far from the origin"),
+    ],
+)
+def test_half_precision_tells_rows_apart(crowd, spoil, metric):
+    X = spoil(crowd[:2000])
+    distance = pairwise_distances(X.astype(np.float64), metric=metric)
+    np.fill_diagonal(distance, np.inf)
+    true = distance.argsort(axis=1)[:, :10]
+    found = mine_neighbors(X, 10, metric=metric, algorithm="ivf")
+    hits = [np.isin(t, f).mean() for t, f in zip(true, found, strict=True)]
+    assert np.mean(hits) > 0.9
+
+
+def test_rows_alike_are_found_without_looking_everywhere(crowd, monkeypatch):
+    X = np.repeat(crowd[:100], 40, axis=0)
+    depths = []
+    search = neighbors_module._search_all_found
+
+    def seen(index, *args):
+        depths.append(index.nprobe)
+        return search(index, *args)
+
+    monkeypatch.setattr(neighbors_module, "_search_all_found", seen)
+    found = mine_neighbors(X, 20, algorithm="ivf")
+    assert (found // 40 == np.arange(len(X))[:, None] // 40).mean() > 0.99
+    assert max(depths) < 60, "of 63 cells"
+
+
 def test_auto_changes_the_algorithm_where_brute_force_takes_too_long(
     crowd, monkeypatch
 ):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Searches, cross-validation and the cache of the pretext."""
 
+import sys
 import warnings
 
 import joblib
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.cluster import KMeans
+from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import (
@@ -20,6 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_scan import SCANClustering, Training
+from sklearn_scan._engine import _checkpoint
 from sklearn_scan._engine._training import _Job
 from sklearn_scan.metrics import hungarian_accuracy_scorer, majority_accuracy_scorer
 from sklearn_scan.pretext import SimCLR
@@ -292,6 +295,38 @@ def test_a_stage_from_the_cache_is_the_stage_that_was_trained(digits, tmp_path):
             assert told == [
                 {k: v for k, v in r.items() if k != "seconds"} for r in again
             ]
+
+
+def test_the_cache_gives_the_same_neighbours_among_duplicates(tmp_path):
+    X = np.repeat(np.eye(6, dtype=np.float32), 20, axis=0)
+    plain, cached = (
+        SCANClustering(3, K=4, memory=memory, random_state=0).fit(X).neighbors_
+        for memory in (None, str(tmp_path))
+    )
+    assert np.array_equal(plain, cached)
+
+
+def sgd_or_adam(parameters, lr, weight_decay):
+    return OPTIMIZER[0](parameters, lr=lr)
+
+
+OPTIMIZER = [torch.optim.SGD]
+
+
+def test_an_edited_optimizer_is_not_taken_for_the_old_one(tmp_path, monkeypatch):
+    X = load_digits().data[:60]
+    clusterer = SCANClustering(
+        3,
+        clustering=Training(optimizer=sgd_or_adam, epochs=3),
+        memory=str(tmp_path),
+        random_state=0,
+    )
+    before = clusterer.fit(X).confidence_
+    monkeypatch.setattr(sys.modules[__name__], "OPTIMIZER", [torch.optim.Adam])
+    read = _checkpoint._read_source
+    monkeypatch.setattr(_checkpoint, "_read_source", lambda f: read(f) + "# edited")
+    after = clusterer.fit(X).confidence_
+    assert not np.array_equal(before, after)
 
 
 def test_views_that_cannot_be_pickled_are_trained_anew(digits, tmp_path):

@@ -7,9 +7,11 @@ again. On two cores a ResNet-18 lost a sixth of its time in that.
 """
 
 import ctypes
+import os
 import sys
 import threading
 from contextlib import contextmanager
+from functools import lru_cache
 
 # Names and numbers of <malloc.h> of glibc, where others have no such function.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4
@@ -32,9 +34,23 @@ _lock = threading.Lock()
 _n_users = 0
 
 
+def _forget_users():
+    """Begin anew in a forked process, which has none of the threads of its parent."""
+    global _lock, _n_users
+    _lock, _n_users = threading.Lock(), 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_users)
+
+
 @contextmanager
-def kept_memory(device):
-    """Keep freed memory within the context, and return it to the system at the end."""
+def kept_memory(device, *, trim=True):
+    """Keep freed memory within the context, for the whole process.
+
+    At the end the allocator has its defaults again, and, with `trim`, what is free goes
+    back to the system.
+    """
     library = _find_library() if device.type == "cpu" else None
     if library is None:
         yield
@@ -43,12 +59,17 @@ def kept_memory(device):
     try:
         yield
     finally:
-        _leave(library)
+        _leave(library, trim)
 
 
+@lru_cache(maxsize=1)
 def _find_library():
-    """Return the C library, where its allocator can be told what to keep."""
-    if sys.platform != "linux":
+    """Return the C library, where its allocator can be told what to keep.
+
+    Whoever has set up the allocator by the environment knows better.
+    """
+    is_set_up = any(n.startswith(("MALLOC_", "GLIBC_TUNABLES")) for n in os.environ)
+    if sys.platform != "linux" or is_set_up:
         return None
     library = ctypes.CDLL(None)
     is_glibc = hasattr(library, "mallopt") and hasattr(library, "malloc_trim")
@@ -63,13 +84,14 @@ def _enter(library):
             _set(library, _WHILE_TRAINING)
 
 
-def _leave(library):
+def _leave(library, trim):
     global _n_users
     with _lock:
         _n_users -= 1
         if _n_users == 0:
             _set(library, _AFTERWARDS)
-            library.malloc_trim(0)
+            if trim:
+                library.malloc_trim(0)
 
 
 def _set(library, options):

@@ -119,6 +119,7 @@ def identify_stage(module, criterion, data, schedule, runtime):
         "generator": torch.get_rng_state().numpy(),
         "weights": {k: v.cpu().numpy() for k, v in module.state_dict().items()},
         "code": sorted({_code_of(m) for part in parts for m in part.modules()}),
+        "optimizer": source_of(schedule.optimizer),
         "parameters": [_settings_of(m) for part in parts for m in part.modules()],
         "data": (data.source.array, data.identity),
     }

@@ -97,10 +97,12 @@ def left_align(neighbors, itself=None):
     if itself is None:
         itself = torch.arange(len(neighbors), device="cpu")
     if neighbors.shape[1] == 0:
-        return itself[:, None], torch.ones(len(neighbors), dtype=torch.int64)
+        n_others = np.ones(len(neighbors), dtype=np.int64)
+        return itself[:, None], torch.from_numpy(n_others)
     is_gap = neighbors < 0
     if not is_gap.any():
-        return neighbors, torch.full((len(neighbors),), neighbors.shape[1])
+        counts = np.full(len(neighbors), neighbors.shape[1])
+        return neighbors, torch.from_numpy(counts)
     neighbors = neighbors.gather(1, is_gap.int().argsort(dim=1, stable=True))
     counts = (~is_gap).sum(dim=1)
     neighbors[counts == 0, 0] = itself[counts == 0]

@@ -120,6 +120,8 @@ class StageReporter(Callback):
         self.records = records
         self.snapshot = snapshot
         self.was_stopped = False
+        # What may end the stage before `n_epochs`.
+        self.annealing = None
 
     def on_epoch_begin(self, net, **kwargs):
         """Open a subtask."""
@@ -149,11 +151,12 @@ class StageReporter(Callback):
             for key, value in record.items()
             if key not in ("epoch", "seconds")
         )
-        done = record["epoch"] / self.n_epochs
+        n_epochs = getattr(self.annealing, "planned_epochs", self.n_epochs)
+        done = record["epoch"] / n_epochs
         left = record["seconds"] * (1 / done - 1)
-        width = len(str(self.n_epochs))
+        width = len(str(n_epochs))
         return (
             f"[{type(self.progress.estimator).__name__}] {self.name:<13} "
-            f"{record['epoch']:>{width}}/{self.n_epochs}  {numbers}  "
+            f"{record['epoch']:>{width}}/{n_epochs}  {numbers}  "
             f"{record['seconds']:.1f} s, {left:.1f} s left"
         )

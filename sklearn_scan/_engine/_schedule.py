@@ -123,8 +123,8 @@ class PausingCycle(Callback):
     in a cycle of half of the longest run. In the middle of the cycle the rate stays
     where it is for as long as the loss falls: until the mean over the last window of
     epochs (a twelfth of the longest run) is below that over the window before by less
-    than a twentieth of what the loss has fallen since the first epoch, or by less than
-    its standard error. Then the cycle goes on to its end. So stages that have learned
+    than a 25th of what the loss has fallen since the first epoch, or by less than its
+    standard error. Then the cycle goes on to its end. So stages that have learned
     what there is to learn take half of the longest run, and no stage takes more.
 
     Parameters
@@ -173,6 +173,11 @@ class PausingCycle(Callback):
         in_middle = len(self.losses) - self.pause == self.middle
         may_pause = in_middle and self.pause < self.longest_pause
         self.is_pausing = may_pause and not self._has_settled()
+
+    @property
+    def planned_epochs(self):
+        """How long it takes if there is no further pause."""
+        return self.cycle + self.pause + self.is_pausing
 
     def state_dict(self):
         """Return what a checkpoint keeps."""

@@ -121,7 +121,7 @@ def _run_to_arrays(stage, identity, job):
         {name: value.cpu().numpy() for name, value in weights.items()},
         job.trainer.progress.history[stage],
     )
-    if job.trainer.progress.was_stopped:
+    if job.was_stopped:
         raise Unfinished(*result)
     return result
 
@@ -138,6 +138,7 @@ class _Job:
     schedule: Schedule
     snapshot: object
     is_done: bool = False
+    was_stopped: bool = False
 
     def identify(self):
         """Return a hash of all that the stage begins with; None where there is none."""
@@ -153,6 +154,7 @@ class _Job:
         annealing = schedule.make_annealing(len(data))
         stage = self.trainer.progress.stage(self.stage, epochs, self.snapshot)
         with stage as (recorder, reporter):
+            reporter.annealing = annealing
             callbacks = [("annealing", annealing), ("recorder", recorder)]
             n_done = 0
             if self.trainer.checkpoint is not None:
@@ -176,6 +178,7 @@ class _Job:
             )
             with kept_memory(runtime.device):
                 net.fit(data)
+        self.was_stopped = reporter.was_stopped
         return finish(net)
 
 
@@ -237,7 +240,7 @@ def infer(function, source, *, indices=None, batch_size=_INFERENCE_BATCH):
     indices = np.arange(len(source)) if indices is None else indices
     # One batch has no next one that could use its memory.
     is_long = len(indices) > batch_size
-    keeping = kept_memory(source.device) if is_long else nullcontext()
+    keeping = kept_memory(source.device, trim=False) if is_long else nullcontext()
     with torch.no_grad(), keeping:
         parts = [
             function(source.read(part)).cpu()

@@ -46,5 +46,9 @@ class ArraySource(Dataset):
             gathered = np.asarray(self.array[indices.numpy()])
             if gathered.dtype == np.float64:  # unknown to some devices, wasted on all
                 gathered = gathered.astype(np.float32)
-            raw = torch.from_numpy(gathered).to(self.device)
+            raw = torch.from_numpy(gathered)
+            if self.device.type == "cuda":
+                # From pinned memory the copy runs beside the kernels.
+                raw = raw.pin_memory()
+            raw = raw.to(self.device, non_blocking=True)
         return self.format.decode(raw)

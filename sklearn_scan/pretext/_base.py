@@ -63,8 +63,8 @@ _SHARED_PARAMETERS = """encoder : str, class or callable, default="auto"
         batch.
     epochs : int or "auto", default="auto"
         Passes through the data. "auto" is 60, or as many as make 400 steps where the
-        data are few; for a task whose loss falls while it learns (SimCLR and VICReg)
-        that is the most, and half the least: see the notes of
+        data are few. :class:`~sklearn_scan.pretext.SimCLR` ends after half of that
+        where its loss no longer falls: see the notes of
         :class:`~sklearn_scan.Training`.
     batch_size : int, default=256
         Largest number of samples in a step.
