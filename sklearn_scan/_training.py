@@ -67,6 +67,7 @@ class Training(BaseEstimator):
     that they have reached, for as long as the loss falls: until its mean over the last
     twelfth of the longest run is below that over the twelfth before by less than 4 % of
     what it has fallen since the first epoch, or by less than its standard error.
+    (SimCLR takes the longest run where it is lower by more than 8 % at first.)
 
     Examples
     --------

@@ -68,8 +68,14 @@ def test_a_falling_loss_takes_the_longest_run():
 
 
 def test_a_loss_that_settles_in_time_takes_what_it_needs():
-    steps = len(run([*STEADY[:20], *[STEADY[20]] * 28])) // N_BATCHES
+    # By 7.4 % of the whole fall in the window before the middle.
+    slow = [1.0, *(0.5 - 0.011 * np.arange(19))]
+    steps = len(run([*slow, *[slow[-1]] * 28])) // N_BATCHES
     assert EPOCHS // 2 < steps < EPOCHS
+
+
+def test_a_loss_far_from_settled_takes_the_longest_run_whatever_comes():
+    assert len(run([*STEADY[:12], *[STEADY[11]] * 36])) == EPOCHS * N_BATCHES
 
 
 def test_noise_is_no_fall():

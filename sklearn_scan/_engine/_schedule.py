@@ -124,7 +124,9 @@ class PausingCycle(Callback):
     where it is for as long as the loss falls: until the mean over the last window of
     epochs (a twelfth of the longest run) is below that over the window before by less
     than a 25th of what the loss has fallen since the first epoch, or by less than its
-    standard error. Then the cycle goes on to its end. So stages that have learned
+    standard error. Then the cycle goes on to its end. Where the loss falls by more than
+    twice as much when the middle is reached, and windows are of four epochs or more,
+    it is far from settled, and the longest run is taken. So stages that have learned
     what there is to learn take half of the longest run, and no stage takes more.
 
     Parameters
@@ -150,6 +152,7 @@ class PausingCycle(Callback):
         self.losses = []
         self.pause = 0  # in epochs
         self.is_pausing = False
+        self.is_far = False
 
     def on_epoch_begin(self, net, **kwargs):
         """Stop where the cycle has come to its end."""
@@ -171,8 +174,11 @@ class PausingCycle(Callback):
         self.losses.append(net.history[-1, "loss"])
         self.pause += self.is_pausing
         in_middle = len(self.losses) - self.pause == self.middle
+        # Windows of two or three epochs are too short to tell.
+        if in_middle and self.pause == 0 and self.window > 3:
+            self.is_far = not self._has_settled(2 * _SETTLED)
         may_pause = in_middle and self.pause < self.longest_pause
-        self.is_pausing = may_pause and not self._has_settled()
+        self.is_pausing = may_pause and (self.is_far or not self._has_settled(_SETTLED))
 
     @property
     def planned_epochs(self):
@@ -181,7 +187,7 @@ class PausingCycle(Callback):
 
     def state_dict(self):
         """Return what a checkpoint keeps."""
-        kept = ("losses", "pause", "is_pausing")
+        kept = ("losses", "pause", "is_pausing", "is_far")
         return {name: getattr(self, name) for name in kept}
 
     def load_state_dict(self, state):
@@ -197,10 +203,10 @@ class PausingCycle(Callback):
             return 0.04 + 0.96 * (1 - math.cos(math.pi * done / _RISE)) / 2
         return (1 + math.cos(math.pi * (done - _RISE) / (1 - _RISE))) / 2
 
-    def _has_settled(self):
+    def _has_settled(self, share):
         recent = torch.tensor(self.losses[-2 * self.window :])
         before, now = (half.mean() for half in recent.split(self.window))
         error = recent.diff().std() / self.window**0.5
-        least = max(_SETTLED * (self.losses[0] - now), error)
+        least = max(share * (self.losses[0] - now), error)
         # Also where it rises, and where it is not a number.
         return not before - now > least
