@@ -85,11 +85,13 @@ class PlainStage:
         """Take steps; return samples per second, in the steady state.
 
         One pass through the loader. The steps do not count for which workers were
-        started, or had prepared batches while these started.
+        started, or had prepared batches while these started; and there are batches
+        beyond the last step, so that the workers work to the end.
         """
         data = self.make_data(self.images.shape[1])
-        n_uncounted = 1 + _PREFETCHED * _N_WORKERS
-        n_samples = (n_steps + n_uncounted) * batch_size
+        n_ahead = _PREFETCHED * _N_WORKERS
+        n_uncounted = 1 + n_ahead
+        n_samples = (n_uncounted + n_steps + n_ahead) * batch_size
         loader = DataLoader(
             data,
             batch_size,
@@ -107,6 +109,8 @@ class PlainStage:
             self.optimizer.step()
             loss.item()
             ends.append(time.perf_counter())
+            if len(ends) == n_uncounted + n_steps:
+                break
         return n_steps * batch_size / (ends[-1] - ends[n_uncounted - 1])
 
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from sklearn_scan._engine import NeighborPairs, infer, left_align
 from sklearn_scan._nets import ClusterHeads, Encoder, at_least_float32
+from sklearn_scan.neighbors import draw_some
 
 # Samples, and pairs of them with neighbours, by which networks are judged.
 _MOST_ANCHORS = 4000
@@ -231,9 +232,7 @@ class Judge:
         self.views = views
         n_anchors = min(len(source), _MOST_ANCHORS)
         n_nearest = max(1, _MOST_PAIRS // n_anchors)
-        # The same for the same size, whatever order the samples are in.
-        random = np.random.default_rng(0)
-        anchors = np.sort(random.choice(len(source), n_anchors, replace=False))
+        anchors = draw_some(len(source), n_anchors)
         neighbors = neighbors[anchors, :n_nearest]
         # What is looked at, and where among that samples and neighbours are.
         self.indices = np.union1d(anchors, neighbors[neighbors >= 0])

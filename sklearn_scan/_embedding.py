@@ -106,8 +106,7 @@ def learn_embedding(X, pretext, memory, trainer):
     """
     if not isinstance(pretext, BasePretext):
         rows = as_rows(X)
-        name = _name_of(rows, pretext) if is_caching(memory) else None
-        with one_at_a_time(memory, name):
+        with one_at_a_time(memory, lambda: _name_of(rows, pretext)):
             return memory.cache(fit_transformer)(rows, pretext)
     # Weights are loaded in no time, and joblib would not see that their file changed.
     remembers = memory if pretext._trains else Memory(None)
@@ -123,7 +122,7 @@ def learn_embedding(X, pretext, memory, trainer):
     factories = (getattr(pretext, n, "") for n in ("encoder", "views", "optimizer"))
     origin = (__version__, *map(source_of, factories))
     train = remembers.cache(train_pretext, ignore=["trainer"])
-    with one_at_a_time(remembers, _name_of(X, key)):
+    with one_at_a_time(remembers, lambda: _name_of(X, key)):
         try:
             state, embedding = train(X, key, origin, trainer)
         except Unfinished as unfinished:
@@ -169,8 +168,7 @@ def find_neighbors(embedding, K, *, metric, device, memory):
     if n_samples * n_mined > _MOST_TO_SPARE:
         n_mined = K
     mine = memory.cache(mine_neighbors, ignore=["device"])
-    name = joblib.hash(embedding) if is_caching(memory) else None
-    with one_at_a_time(memory, f"neighbors-{name}"):
+    with one_at_a_time(memory, lambda: f"neighbors-{joblib.hash(embedding)}"):
         neighbors = mine(embedding, n_mined, metric=metric, device=device)
     return np.ascontiguousarray(neighbors[:, :K])
 

@@ -153,8 +153,8 @@ class SCANClustering(
         `X`, on its own parameters, on the steps before and on the seed, so a search
         trains the pretext once per fold, and one over `threshold` the clustering, too.
         Neighbours are cached for any `K` up to 50, where there are at most 100,000
-        samples. Needs an int as `random_state`: with
-        None every fit draws a new seed and nothing is found again.
+        samples. Needs an int as `random_state`: with None every fit draws a new seed
+        and nothing is found again.
     checkpoint : str, PathLike or None, default=None
         Folder in which every stage writes its state after each epoch. A fit that was
         interrupted, or killed, goes on from there when it is repeated with the same
@@ -216,11 +216,11 @@ class SCANClustering(
     *Choosing without labels.* The reference implementation chooses among heads and
     epochs by the SCAN loss on its test images. Here there is only `X`: the head is
     chosen by the loss on training samples (at most 4,000, and 40,000 pairs of them with
-    their nearest neighbours), as they are,
-    or on views where the heads were trained on views (``clustering=None``). Fine-tuning
-    and self-labelling are each kept only if they do not raise the loss on fresh random
-    views, the same for all (``keep="best"``). Within a stage, the last epoch counts;
-    its learning rate ends at zero.
+    their nearest neighbours), as they are, or on views where the heads were trained on
+    views (``clustering=None``). Fine-tuning and self-labelling are each kept only if
+    they do not raise the loss on fresh random views, the same for all
+    (``keep="best"``). Within a stage, the last epoch counts; its learning rate ends at
+    zero.
 
     *Self-labelling that goes wrong.* Self-labelling is left out, with a warning, when
     some cluster with members has no confident one, since class balancing would make it
@@ -423,10 +423,11 @@ class SCANClustering(
         """Say, without labels, how well neighbours in `X` agree; higher is better.
 
         The SCAN loss with its sign changed and entropy weight 1 (as the reference
-        validates), on neighbours mined in `X`: at most ``log(n_clusters)``, reached
-        when all neighbours are of one cluster and clusters are of one size. It grows
-        with `n_clusters`, and depends on the embedding, so compare it between models
-        of the same `n_clusters` and the same pretext.
+        validates), on neighbours mined in `X` (of 4,000 samples, where there are more):
+        at most ``log(n_clusters)``, reached when all neighbours are of one cluster and
+        clusters are of one size. It grows with `n_clusters`, and depends on the
+        embedding, so compare it between models of the same `n_clusters` and the same
+        pretext.
 
         Parameters
         ----------

@@ -178,7 +178,7 @@ class _HalfPrecision:
 
     def __init__(self, rows, metric):
         self.is_cosine = metric == "cosine"
-        some = rows[_draw(len(rows), _ROWS_AT_A_TIME)]
+        some = rows[draw_some(len(rows), _ROWS_AT_A_TIME)]
         some = _unit_rows(some) if self.is_cosine else some
         self.center = some.mean(axis=0, dtype=np.float64).astype(np.float32)
         spread = np.median(np.abs(some - self.center).max(axis=1))
@@ -189,8 +189,8 @@ class _HalfPrecision:
         return ((rows - self.center) / self.scale).clip(-60_000, 60_000)
 
 
-def _draw(n_rows, n_drawn):
-    """Return the sorted numbers of some rows; the same for the same size."""
+def draw_some(n_rows, n_drawn):
+    """Return the sorted numbers of some rows at random; the same for the same size."""
     random = np.random.default_rng(0)
     return np.sort(random.choice(n_rows, min(n_rows, n_drawn), replace=False))
 
@@ -238,7 +238,7 @@ def _search_cells(rows, K, prepare, recall):
     """
     index = _build_cells(rows, prepare)
     index.nprobe = 4
-    queries = prepare(rows[_draw(len(rows), _N_PROBES)])
+    queries = prepare(rows[draw_some(len(rows), _N_PROBES)])
     farthest = _find_radius(queries, rows, K + 1, prepare)
     while index.nprobe < index.nlist:
         # By distance, not by number: among rows alike any is a neighbour.
@@ -260,7 +260,7 @@ def _build_cells(rows, prepare):
     index = faiss.index_factory(rows.shape[1], f"IVF{n_cells},SQfp16")
     # Few rows are no reason to complain.
     index.cp.min_points_per_centroid = 1
-    index.train(prepare(rows[_draw(len(rows), n_cells * _ROWS_PER_CELL)]))
+    index.train(prepare(rows[draw_some(len(rows), n_cells * _ROWS_PER_CELL)]))
     for _, part in _split(rows):
         index.add(prepare(part))
     return index
@@ -285,18 +285,14 @@ def _find_radius(queries, rows, n_candidates, prepare):
 
     By comparing with all rows; a hundredth more, for the rounding of the rows.
     """
-    best = np.empty((len(queries), 0), dtype=np.float32)
-    for _, part in _split(rows):
-        part = prepare(part)
-        distances = (
-            (queries**2).sum(axis=1)[:, None]
-            + (part**2).sum(axis=1)
-            - 2 * queries @ part.T
-        )
-        best = np.concatenate([best, distances], axis=1)
-        if best.shape[1] > n_candidates:
-            best = np.partition(best, n_candidates - 1, axis=1)[:, :n_candidates]
-    return 1.01 * best.max(axis=1, keepdims=True).clip(1e-6)
+    import faiss
+
+    distances = [
+        faiss.knn(queries, prepare(part), min(n_candidates, len(part)))[0]
+        for _, part in _split(rows)
+    ]
+    nearest = np.sort(np.hstack(distances), axis=1)[:, :n_candidates]
+    return 1.01 * nearest.max(axis=1, keepdims=True).clip(1e-6)
 
 
 def _drop_self(candidates, K, first=0):

@@ -41,16 +41,19 @@ class FitProgress:
         self.was_stopped = False
 
     @contextmanager
-    def stage(self, name, n_epochs, snapshot=None):
+    def stage(self, name, n_epochs, annealing, snapshot=None):
         """Announce a stage; yield what its net calls: a recorder and a reporter.
 
-        `snapshot` returns the attributes of an estimator that is ready to predict, as
-        if `fit` had stopped now; it is called where a callback asks for that.
+        `annealing` may end the stage before `n_epochs`. `snapshot` returns the
+        attributes of an estimator that is ready to predict, as if `fit` had stopped
+        now; it is called where a callback asks for that.
         """
         task = self.context.subcontext(name, max_subtasks=n_epochs)
         task.call_on_fit_task_begin(estimator=self.estimator, X=self.X, y=self.y)
         recorder = Recorder(self.history.setdefault(name, []))
-        reporter = StageReporter(self, task, name, n_epochs, recorder.records, snapshot)
+        reporter = StageReporter(
+            self, task, name, n_epochs, annealing, recorder.records, snapshot
+        )
         yield recorder, reporter
         self.was_stopped |= reporter.was_stopped
         task.call_on_fit_task_end(
@@ -106,22 +109,21 @@ class StageReporter(Callback):
         Of the whole fit.
     task : CallbackContext
         Of the stage.
-    name, n_epochs, snapshot
+    name, n_epochs, annealing, snapshot
         See `FitProgress.stage`.
     records : list of dict
         Of the epochs so far.
     """
 
-    def __init__(self, progress, task, name, n_epochs, records, snapshot):
+    def __init__(self, progress, task, name, n_epochs, annealing, records, snapshot):
         self.progress = progress
         self.task = task
         self.name = name
         self.n_epochs = n_epochs
+        self.annealing = annealing
         self.records = records
         self.snapshot = snapshot
         self.was_stopped = False
-        # What may end the stage before `n_epochs`.
-        self.annealing = None
 
     def on_epoch_begin(self, net, **kwargs):
         """Open a subtask."""

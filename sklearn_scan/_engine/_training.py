@@ -3,7 +3,7 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
 
@@ -72,24 +72,24 @@ class Trainer:
             Trained, in evaluation mode, without optimiser and callbacks.
         """
         job = _Job(self, stage, module, criterion, data, schedule, snapshot)
-        identity = job.identify() if is_caching(self.memory) else None
-        if identity is None:
+        if not is_caching(self.memory) or job.identity is None:
             return job.run()
         remember = self.memory.cache(_run_to_arrays, ignore=["job"])
-        with one_at_a_time(self.memory, f"{stage}-{identity}"):
+        with one_at_a_time(self.memory, lambda: f"{stage}-{job.identity}"):
             try:
-                weights, records = remember(stage, identity, job)
-            except Unfinished as unfinished:
-                weights, records = unfinished.args
-        if not job.is_done:
-            self.progress.say(f"{stage} taken from the cache")
-            self.progress.history[stage] = records
+                weights, records = remember(stage, job.identity, job)
+            except Unfinished:
+                pass
+        if job.net is not None:
+            return job.net
+        self.progress.say(f"{stage} taken from the cache")
+        self.progress.history[stage] = records
         module.load_state_dict({k: torch.tensor(v) for k, v in weights.items()})
         return wrap_trained(module, criterion, self.runtime)
 
 
 class Unfinished(Exception):
-    """Carries the result of a stage that a callback stopped past the cache.
+    """Takes the result of a stage that a callback stopped past the cache.
 
     What raises is not stored; the next fit would take it for the finished one.
     """
@@ -100,30 +100,29 @@ def is_caching(memory):
     return not (isinstance(memory, Memory) and memory.location is None)
 
 
-def one_at_a_time(memory, name):
+def one_at_a_time(memory, identify):
     """Make whoever wants what another process is computing wait for the cache.
 
     A parallel search starts several candidates of one fold at once; without the lock
-    each of them would train what they share.
+    each of them would train what they share. `identify` returns what that is known by;
+    it may be slow, and is asked only where there is a cache.
     """
     location = getattr(memory, "location", None)
     if location is None:
         return nullcontext()
     Path(location).mkdir(parents=True, exist_ok=True)
-    return FileLock(Path(location) / f"sklearn_scan-{name}.lock")
+    return FileLock(Path(location) / f"sklearn_scan-{identify()}.lock")
 
 
 def _run_to_arrays(stage, identity, job):
     """Run a job; return its weights and its records as arrays and primitives."""
-    net = job.run()
-    weights = net.module_.state_dict()
-    result = (
+    weights = job.run().module_.state_dict()
+    if job.was_stopped:
+        raise Unfinished
+    return (
         {name: value.cpu().numpy() for name, value in weights.items()},
         job.trainer.progress.history[stage],
     )
-    if job.was_stopped:
-        raise Unfinished(*result)
-    return result
 
 
 @dataclass
@@ -137,10 +136,11 @@ class _Job:
     data: object
     schedule: Schedule
     snapshot: object
-    is_done: bool = False
+    net: StageNet | None = None  # once it is trained
     was_stopped: bool = False
 
-    def identify(self):
+    @cached_property
+    def identity(self):
         """Return a hash of all that the stage begins with; None where there is none."""
         return identify_stage(
             self.module, self.criterion, self.data, self.schedule, self.trainer.runtime
@@ -148,19 +148,18 @@ class _Job:
 
     def run(self):
         """Train, from a checkpoint if there is one, and return the net."""
-        self.is_done = True
         runtime, schedule, data = self.trainer.runtime, self.schedule, self.data
         epochs = schedule.n_epochs(len(data))
         annealing = schedule.make_annealing(len(data))
-        stage = self.trainer.progress.stage(self.stage, epochs, self.snapshot)
+        stage = self.trainer.progress.stage(
+            self.stage, epochs, annealing, self.snapshot
+        )
         with stage as (recorder, reporter):
-            reporter.annealing = annealing
             callbacks = [("annealing", annealing), ("recorder", recorder)]
             n_done = 0
             if self.trainer.checkpoint is not None:
-                path = checkpoint_path(
-                    self.trainer.checkpoint, self.stage, self.identify()
-                )
+                folder = self.trainer.checkpoint
+                path = checkpoint_path(folder, self.stage, self.identity)
                 checkpoint = Checkpoint(path, recorder, annealing)
                 n_done = checkpoint.n_done
                 # Before the reporter, which may be told to stop.
@@ -179,7 +178,8 @@ class _Job:
             with kept_memory(runtime.device):
                 net.fit(data)
         self.was_stopped = reporter.was_stopped
-        return finish(net)
+        self.net = finish(net)
+        return self.net
 
 
 def wrap_trained(module, criterion, runtime):
