@@ -147,7 +147,7 @@ class SCANClustering(
         every cluster.
     image_shape : tuple of int or None, default=None
         Shape (h, w), (h, w, c) or (c, h, w) of one image, where `X` holds images as
-        rows.
+        rows, or of the images that files and pictures are brought to.
     memory : str, joblib.Memory or None, default=None
         Where to cache the pretext, the mining and every later step. Each depends on
         `X`, on its own parameters, on the steps before and on the seed, so a search
@@ -332,7 +332,8 @@ class SCANClustering(
             Images, of type uint8 or float, or rows. A numpy array, a memmap, a torch
             tensor, or for rows whatever scikit-learn accepts. Or a folder, or a
             sequence of paths, of image files; they are brought to `image_shape`, or to
-            64 x 64 pixels in colour.
+            64 x 64 pixels in colour. Or a list of Pillow's pictures, of one size unless
+            `image_shape` is given.
         y : None
             Ignored.
         neighbors : array-like of shape (n, k), dtype int, default=None
