@@ -53,6 +53,7 @@ from sklearn_scan._engine import (
     wrap_trained,
 )
 from sklearn_scan._nets import ENCODERS, ClusterHeads
+from sklearn_scan._params import check_nested
 from sklearn_scan._run import STEPS, Run, find_prototypes
 from sklearn_scan._self_labeling import ConfidenceLoss, self_label
 from sklearn_scan._sources import ArraySource, check_samples, learn_format
@@ -321,6 +322,27 @@ class SCANClustering(
         self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
+
+    def set_params(self, **params):
+        """Set parameters, also those of the pretext and of the steps.
+
+        Parameters
+        ----------
+        **params : dict
+            Values by name. Where `pretext` is an estimator, or a step is a
+            :class:`~sklearn_scan.Training`, its own parameters are set by names such as
+            ``pretext__temperature`` and ``fine_tuning__lr``.
+
+        Returns
+        -------
+        self : object
+            The clusterer.
+        """
+        steps = ("clustering", "fine_tuning", "self_labeling")
+        check_nested(
+            self, params, {"pretext": "SimCLR()"} | dict.fromkeys(steps, "Training()")
+        )
+        return super().set_params(**params)
 
     @with_callbacks
     def fit(self, X, y=None, *, neighbors=None):

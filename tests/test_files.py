@@ -369,9 +369,14 @@ REFUSED = [
     ("an empty list", lambda *_: [], ValueError, "X is empty"),
     ("an empty array", lambda *_: np.array([], dtype=str), ValueError, "X is empty"),
     ("one file", lambda p, _: p[:1], ValueError, "1 sample.*minimum of 2"),
-    ("paths and arrays", not_a_path, TypeError, r"X\[3\] is a ndarray"),
-    ("arrays and paths", lambda p, _: [np.eye(4), p[0]], TypeError, r"X\[0\] is a nda"),
-    ("a missing value", lambda p, _: pd.Series([*p, None]), TypeError, r"X\[3\] is a"),
+    ("paths and arrays", not_a_path, TypeError, r"X\[3\] is of type ndarray"),
+    (
+        "arrays and paths",
+        lambda p, _: [np.eye(4), p[0]],
+        TypeError,
+        r"X\[0\] is of ty",
+    ),
+    ("a missing value", lambda p, _: pd.Series([*p, None]), TypeError, r"X\[3\] is o"),
     ("paths in lists", lambda p, _: [p, p], TypeError, "X holds text"),
     ("bytes", lambda *_: [b"a.png"], TypeError, "X holds text"),
 ]

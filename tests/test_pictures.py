@@ -166,12 +166,22 @@ REFUSED = [
         "pictures and arrays",
         [colored(), np.asarray(colored())],
         TypeError,
-        r"X holds pictures and other things: X\[1\] is a ndarray",
+        r"X holds pictures and other things: X\[1\] is of type ndarray",
     ),
-    ("arrays and pictures", [np.eye(8), gray()], TypeError, r"X\[0\] is a ndarray"),
-    ("pictures and None", [gray(), None], TypeError, r"X\[1\] is a NoneType"),
-    ("paths and pictures", ["a.png", gray()], TypeError, r"X\[1\] is a Image"),
-    ("one picture", colored(), TypeError, r"X is one picture.*\[picture\]"),
+    (
+        "arrays and pictures",
+        [np.eye(8), gray()],
+        TypeError,
+        r"X\[0\] is of type ndarray",
+    ),
+    ("pictures and None", [gray(), None], TypeError, r"X\[1\] is of type NoneType"),
+    ("paths and pictures", ["a.png", gray()], TypeError, r"X\[1\] is of type Image"),
+    (
+        "one picture",
+        colored(),
+        TypeError,
+        r"X is one picture\. Pass a list .*\[picture\]",
+    ),
 ]
 
 

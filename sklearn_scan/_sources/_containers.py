@@ -50,19 +50,17 @@ def refuse_containers(X):
     """
     if isinstance(X, Mapping):
         raise TypeError(
-            f"X is a {type(X).__name__} with the keys {_name(X)}, but an array or "
-            f"another sequence of samples is needed. {_which_key(X, 'X[{!r}]')}"
+            f"X is a {type(X).__name__} with the keys {_name(X)}. "
+            f"{_which_key(X, 'X[{!r}]')}"
         )
     if isinstance(X, Iterable) and not _has_index(X):
         raise TypeError(
-            f"X is a {type(X).__name__}, which has no length or cannot be indexed, but "
-            "an array or another sequence of samples is needed. Pass a list of the "
-            "samples, such as list(X)."
+            f"X is of type {type(X).__name__}, which cannot be indexed. Pass a list of "
+            "the samples, such as list(X)."
         )
     if isinstance(X, (list, tuple)) and len(X) and isinstance(X[0], Mapping):
         raise TypeError(
-            f"X is a list of {type(X[0]).__name__} with the keys {_name(X[0])}, but a "
-            "sequence of samples is needed. "
+            f"X[0] is a {type(X[0]).__name__} with the keys {_name(X[0])}. "
             f"{_which_key(X[0], '[row[{!r}] for row in X]')}"
         )
     if hasattr(X, "iloc") and getattr(X, "ndim", None) == 2 and X.shape[1] > 1:
@@ -70,7 +68,7 @@ def refuse_containers(X):
 
 
 def _has_index(X):
-    return any(hasattr(X, name) for name in ("__getitem__", "__array__", "iloc"))
+    return any(hasattr(X, name) for name in ("__getitem__", "__array__", "shape"))
 
 
 def _name(keys):
@@ -83,8 +81,8 @@ def _name(keys):
 def _which_key(mapping, template):
     found = [template.format(key) for key in _KEYS_OF_SAMPLES if key in mapping]
     if found:
-        return f"Pass the samples alone: {' or '.join(found[:2])}."
-    return f"Pass the samples alone: {template.replace('!r', '').format('key')}."
+        return f"Pass the samples alone, {' or '.join(found[:2])}."
+    return f"Pass the samples alone, {template.replace('!r', '').format('key')}."
 
 
 def _refuse_columns_of_text(X):

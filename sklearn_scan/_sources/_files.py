@@ -128,15 +128,15 @@ def find_paths(X):
     if elements is None:
         return None
     if not elements:
-        raise ValueError("X is empty. Needed are samples, or paths of image files.")
+        raise ValueError("X is empty. Pass samples, or paths of image files.")
     others = [i for i, element in enumerate(elements) if not _is_path(element)]
     if len(others) == len(elements):
         return None
     if others:
         raise TypeError(
-            f"X holds paths of files and other things: X[{others[0]}] is a "
-            f"{type(elements[others[0]]).__name__}. Needed are paths only, or arrays "
-            "of the same shape only."
+            f"X holds paths of files and other things: X[{others[0]}] is of type "
+            f"{type(elements[others[0]]).__name__}. Pass paths only, or arrays of the "
+            "same shape only."
         )
     return [str(os.fsdecode(path)) for path in elements]
 

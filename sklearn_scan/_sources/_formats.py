@@ -228,8 +228,8 @@ def find_channel_axis(sample_shape):
     if len(sample_shape) == 3 and sample_shape[0] <= 4:
         return 0
     raise ValueError(
-        f"Cannot read samples of shape {sample_shape} as images: needed is (h, w), "
-        "(h, w, c) or (c, h, w) with 1 to 4 channels."
+        f"Cannot read samples of shape {sample_shape} as images: the shape must be "
+        "(h, w), (h, w, c) or (c, h, w) with 1 to 4 channels."
     )
 
 

@@ -20,6 +20,8 @@ _QUARTER_TURNS = {5, 6, 7, 8}  # among the orientations of EXIF
 
 _N_NAMED = 5
 
+_ADVICE = "Convert or remove them."
+
 
 def find_pictures(X):
     """Return the pictures that the sequence `X` holds, as a list.
@@ -40,17 +42,14 @@ def find_pictures(X):
         If `X` is one picture, or holds both pictures and other things.
     """
     if isinstance(X, Image.Image):
-        raise TypeError(
-            "X is one picture, and a sequence of pictures is needed. Pass a list, "
-            "[picture]."
-        )
+        raise TypeError("X is one picture. Pass a list of pictures, such as [picture].")
     elements = as_list(X) or []
     others = [i for i, e in enumerate(elements) if not isinstance(e, Image.Image)]
     if len(others) == len(elements):
         return None
     if others:
         raise TypeError(
-            f"X holds pictures and other things: X[{others[0]}] is a "
+            f"X holds pictures and other things: X[{others[0]}] is of type "
             f"{type(elements[others[0]]).__name__}. Pass pictures only, or arrays of "
             "the same shape only."
         )
@@ -75,7 +74,7 @@ def stack_pictures(pictures, image_shape=None):
         Above 2 GiB a memmap of a temporary file, which goes when the array goes.
     """
     names = [f"X[{i}]" for i in range(len(pictures))]
-    refuse = partial(refuse_faulty, names, what="pictures", advice="Remove them.")
+    refuse = partial(refuse_faulty, names, what="pictures", advice=_ADVICE)
     refuse([find_fault(refuse_deep, picture) for picture in pictures])
     images = allocate(
         len(pictures), _common_shape(pictures) if image_shape is None else image_shape

@@ -151,6 +151,12 @@ def _stack_arrays(X):
     elements = as_list(X)
     if not elements or getattr(elements[0], "ndim", 0) == 0:
         return X
+    for i, element in enumerate(elements):
+        if not hasattr(element, "__array__") and not isinstance(element, (list, tuple)):
+            raise TypeError(
+                f"X holds arrays and other things: X[{i}] is of type "
+                f"{type(element).__name__}. Pass arrays of the same shape only."
+            )
     elements = [_tensor_to_array(e) if torch.is_tensor(e) else e for e in elements]
     shapes = [np.shape(element) for element in elements]
     other = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), None)
