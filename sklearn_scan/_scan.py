@@ -53,6 +53,7 @@ from sklearn_scan._engine import (
     wrap_trained,
 )
 from sklearn_scan._nets import ENCODERS, ClusterHeads
+from sklearn_scan._params import check_nested
 from sklearn_scan._run import STEPS, Run, find_prototypes
 from sklearn_scan._self_labeling import ConfidenceLoss, self_label
 from sklearn_scan._sources import ArraySource, check_samples, learn_format
@@ -147,7 +148,7 @@ class SCANClustering(
         every cluster.
     image_shape : tuple of int or None, default=None
         Shape (h, w), (h, w, c) or (c, h, w) of one image, where `X` holds images as
-        rows.
+        rows, or of the images that files and pictures are brought to.
     memory : str, joblib.Memory or None, default=None
         Where to cache the pretext, the mining and every later step. Each depends on
         `X`, on its own parameters, on the steps before and on the seed, so a search
@@ -322,6 +323,27 @@ class SCANClustering(
         self.random_state = random_state
         self.verbose = verbose
 
+    def set_params(self, **params):
+        """Set parameters, also those of the pretext and of the steps.
+
+        Parameters
+        ----------
+        **params : dict
+            Values by name. Where `pretext` is an estimator, or a step is a
+            :class:`~sklearn_scan.Training`, its own parameters are set by names such as
+            ``pretext__temperature`` and ``fine_tuning__lr``.
+
+        Returns
+        -------
+        self : object
+            The clusterer.
+        """
+        steps = ("clustering", "fine_tuning", "self_labeling")
+        check_nested(
+            self, params, {"pretext": "SimCLR()"} | dict.fromkeys(steps, "Training()")
+        )
+        return super().set_params(**params)
+
     @with_callbacks
     def fit(self, X, y=None, *, neighbors=None):
         """Learn the clusters of `X`.
@@ -332,7 +354,8 @@ class SCANClustering(
             Images, of type uint8 or float, or rows. A numpy array, a memmap, a torch
             tensor, or for rows whatever scikit-learn accepts. Or a folder, or a
             sequence of paths, of image files; they are brought to `image_shape`, or to
-            64 x 64 pixels in colour.
+            64 x 64 pixels in colour. Or a list of Pillow's pictures, of one size unless
+            `image_shape` is given.
         y : None
             Ignored.
         neighbors : array-like of shape (n, k), dtype int, default=None

@@ -15,7 +15,12 @@ from sklearn.model_selection import train_test_split
 
 import sklearn_scan
 from sklearn_scan import SCANClustering
-from sklearn_scan._sources import _files, check_samples, list_images, read_images
+from sklearn_scan._sources import (
+    _pictures,
+    check_samples,
+    list_images,
+    read_images,
+)
 from sklearn_scan.pretext import SimCLR
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -93,6 +98,25 @@ def test_a_folder_is_listed_recursively_and_sorted(tmp_path):
     assert sklearn_scan.list_images is list_images
 
 
+def test_broken_links_are_named(paths, tmp_path):
+    (tmp_path / "broken.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    (tmp_path / "whole.png").symlink_to(paths[0])
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "linked.png").symlink_to(tmp_path / "folder.png")
+    (tmp_path / ".hidden.png").symlink_to(tmp_path / "nowhere.png")
+    listed = [os.path.basename(path) for path in list_images(tmp_path)]
+    links = ["broken.png", "loop.png", "whole.png"]
+    assert listed == sorted(["a.png", "b.jpg", "c.bmp", *links])
+    says = (
+        r"2 of 6 image files cannot be read:\n"
+        r".*broken\.png: a link to '.*nowhere\.png', which does not exist\n"
+        r".*loop\.png: .*symbolic links"
+    )
+    with pytest.raises(ValueError, match=says):
+        check(tmp_path)
+
+
 def test_a_folder_may_lie_in_a_hidden_one(tmp_path):
     save(quarters(), tmp_path / ".data" / "a.png")
     assert len(list_images(tmp_path / ".data")) == 1
@@ -116,6 +140,9 @@ def test_relative_folders_give_relative_paths(paths, tmp_path, monkeypatch):
         lambda paths: pd.Series(paths, dtype=object),
         lambda paths: pd.Series(paths, dtype="category"),
         lambda paths: pd.Index(paths),
+        lambda paths: pd.DataFrame({"path": paths}, index=[7, 8, 9]),
+        lambda paths: pd.DataFrame({"path": paths}, dtype=object),
+        lambda paths: pd.DataFrame({"path": list(map(Path, paths))}),
         lambda paths: list(map(Path, paths)),
         lambda paths: list(os.scandir(Path(paths[0]).parent)),
     ],
@@ -129,6 +156,9 @@ def test_relative_folders_give_relative_paths(paths, tmp_path, monkeypatch):
         "Series of objects",
         "categories",
         "Index",
+        "DataFrame",
+        "DataFrame of objects",
+        "DataFrame of Path",
         "Path",
         "DirEntry",
     ],
@@ -260,7 +290,7 @@ def test_threads_are_used_whatever_joblib_is_told(paths):
 def test_large_arrays_are_memmaps_without_a_name(paths, monkeypatch, tmp_path):
     expected = read_images(paths, (8, 8, 3))
     assert not isinstance(expected, np.memmap)
-    monkeypatch.setattr(_files, "_MAX_BYTES_IN_MEMORY", 3 * 8 * 8 * 3 - 1)
+    monkeypatch.setattr(_pictures, "_MAX_BYTES_IN_MEMORY", 3 * 8 * 8 * 3 - 1)
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
@@ -274,7 +304,7 @@ def test_large_arrays_are_memmaps_without_a_name(paths, monkeypatch, tmp_path):
 
 
 def test_a_disk_that_is_too_small_is_named(paths, monkeypatch):
-    monkeypatch.setattr(_files, "_MAX_BYTES_IN_MEMORY", 0)
+    monkeypatch.setattr(_pictures, "_MAX_BYTES_IN_MEMORY", 0)
     with pytest.raises(ValueError, match=r"take .* GB .* GB left.*TMPDIR"):
         read_images(paths, (10**7, 10**7, 3))
 
@@ -339,9 +369,14 @@ REFUSED = [
     ("an empty list", lambda *_: [], ValueError, "X is empty"),
     ("an empty array", lambda *_: np.array([], dtype=str), ValueError, "X is empty"),
     ("one file", lambda p, _: p[:1], ValueError, "1 sample.*minimum of 2"),
-    ("paths and arrays", not_a_path, TypeError, r"X\[3\] is a ndarray"),
-    ("arrays and paths", lambda p, _: [np.eye(4), p[0]], TypeError, r"X\[0\] is a nda"),
-    ("a missing value", lambda p, _: pd.Series([*p, None]), TypeError, r"X\[3\] is a"),
+    ("paths and arrays", not_a_path, TypeError, r"X\[3\] is of type ndarray"),
+    (
+        "arrays and paths",
+        lambda p, _: [np.eye(4), p[0]],
+        TypeError,
+        r"X\[0\] is of ty",
+    ),
+    ("a missing value", lambda p, _: pd.Series([*p, None]), TypeError, r"X\[3\] is o"),
     ("paths in lists", lambda p, _: [p, p], TypeError, "X holds text"),
     ("bytes", lambda *_: [b"a.png"], TypeError, "X holds text"),
 ]

@@ -4,12 +4,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from scipy.ndimage import zoom
 from sklearn.base import BaseEstimator
 
 from sklearn_scan._sources import (
     ArraySource,
     ImageFormat,
     RowFormat,
+    _formats,
     check_samples,
     learn_format,
 )
@@ -111,6 +114,154 @@ def test_uint8_is_read_by_its_type_and_not_by_its_values(device):
 def test_dark_images_stay_dark(high, white):
     learned = learn_format(high * UNIT)
     assert (learned.low, learned.high) == (0, white)
+
+
+def with_values(X, *values):
+    """Return a copy with the first values replaced, of one image each."""
+    X = np.array(X)
+    for image, value in zip(X, values, strict=False):
+        image.flat[0] = value
+    return X
+
+
+def resampled(X, method):
+    """Return images of twice the side, with the ringing that resampling causes."""
+    return np.stack(
+        [np.asarray(Image.fromarray(image).resize((12, 16), method)) for image in X]
+    )
+
+
+GRAY = UNIT[:, 0]
+BINARY = (GRAY > 0.5).astype(np.float32)
+# Most of a standardised digit is background, little below zero.
+SPARSE = np.where(GRAY > 0.8, GRAY, 0).astype(np.float32)
+SPARSE = (SPARSE - SPARSE.mean()) / SPARSE.std()
+RANGES = [
+    # (what it is, images, black, white)
+    ("rounding", 1.0001 * UNIT, 0, 1),
+    ("rounding of 255", 255 / 254.9 * 255 * UNIT, 0, 255),
+    ("overshoot of 1", 1.07 * UNIT, 0, 1),
+    ("overshoot of 16", 17 * UNIT, 0, 16),
+    ("overshoot of 255", 262 * UNIT, 0, 255),
+    ("12 bits and some", 4100 * UNIT, 0, 4095),
+    ("16 bits", 65535 * UNIT, 0, 65535),
+    ("16 bits and some", 66000 * UNIT, 0, 65535),
+    ("bicubic", resampled(GRAY, Image.BICUBIC), 0, 1),
+    ("bicubic of 255", resampled(255 * GRAY, Image.BICUBIC), 0, 255),
+    ("bicubic of masks", resampled(BINARY, Image.BICUBIC), 0, 1),
+    ("Lanczos of masks", resampled(BINARY, Image.LANCZOS), 0, 1),
+    ("Lanczos of 16", resampled(16 * BINARY, Image.LANCZOS), 0, 16),
+    ("spline of masks", np.stack([zoom(image, 2) for image in BINARY]), 0, 1),
+    ("slightly negative", with_values(UNIT, -0.02), 0, 1),
+    ("slightly negative of 255", with_values(255 * UNIT, -3, -3), 0, 255),
+    ("hot pixels", with_values(UNIT, 40, 1e4, 3e38), 0, 1),
+    ("hot pixels of 255", with_values(255 * UNIT, 4095, 65535), 0, 255),
+    ("dead pixels", with_values(UNIT, -9999, -9999), 0, 1),
+    ("hot pixels of [-1, 1]", with_values(2 * UNIT[1:] - 1, 90, 90), -1, 1),
+    ("dark", 0.6 * UNIT, 0, 1),
+    ("dark of 255", 120 * UNIT, 0, 255),
+    ("above 16", 25 * UNIT, 0, 255),
+    ("above 255", 400 * UNIT, 0, 4095),
+    ("-1 to 1", 2 * UNIT - 1, -1, 1),
+    ("mostly bright, -1 to 1", 2 * np.sqrt(np.sqrt(UNIT)) - 1, -1, 1),
+    ("standardised", (UNIT - 0.5) / 0.25, -2, 2),
+    ("standardised, sparse", SPARSE, SPARSE.min(), SPARSE.max()),
+    ("few bright images", np.concatenate([9 * UNIT] * 20 + [255 * UNIT]), 0, 255),
+    ("few bright pixels", np.where(UNIT > 0.97, 255, 9 * UNIT), 0, 255),
+    ("masks", BINARY, 0, 1),
+    ("one value but for one", with_values(0 * UNIT, 255), 0, 255),
+    ("integers as float", np.floor(256 * UNIT * 0.999), 0, 255),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("X", "low", "high"),
+    [case[1:] for case in RANGES],
+    ids=[case[0] for case in RANGES],
+)
+def test_the_range_is_that_of_clean_images(X, low, high, dtype):
+    X = X.astype(dtype)
+    learned, decoded = learn_format(X), read_all(X)
+    assert (learned.low, learned.high) == pytest.approx((low, high), rel=0.01)
+    if low == 0:
+        assert (learned.low, learned.high) == (low, high)
+    # What is beyond the range is black or white, for the statistics as well.
+    expected = np.clip((X - learned.low) / (learned.high - learned.low), 0, 1)
+    expected = expected if X.ndim == 4 else expected[:, None]
+    np.testing.assert_allclose(decoded.numpy(), expected, atol=1e-5)
+    assert learned.mean == pytest.approx(expected.mean(axis=(0, 2, 3)), abs=1e-5)
+    assert learned.std == pytest.approx(expected.std(axis=(0, 2, 3)), abs=1e-5)
+    # What fit accepts, predict accepts: as a whole, and image by image.
+    learned.check(X)
+    for image in X:
+        learned.check(image[None])
+
+
+def test_hot_pixels_do_not_open_the_range_to_images_of_another_scale():
+    learned = learn_format(with_values(UNIT, 300, 300))
+    learned.check(with_values(UNIT[3:], 280))
+    for n_images in [1, 12, 12_000]:
+        with pytest.raises(ValueError, match=r"range 0 to 1\. Scale them"):
+            learned.check(np.resize(255 * UNIT, (n_images, 3, 8, 6)))
+    with pytest.raises(ValueError, match=r"range 0 to 1\. Scale them"):
+        learn_format(UNIT).check(np.where(UNIT[:1] > 0.95, 300, UNIT[:1]))
+
+
+def test_fractions_are_refused_with_ringing_as_well():
+    learned = learn_format(255 * UNIT)
+    with pytest.raises(ValueError, match="Scale them"):
+        learned.check(with_values(UNIT, -0.02, 1.1))
+
+
+def test_black_frames_are_accepted_again_and_fractions_are_not():
+    black = 0.2 * UNIT[:3]
+    learned = learn_format(np.concatenate([255 * UNIT, black, 0 * black]))
+    learned.check(black)
+    learned.check(black[:1] - 0.01)
+    with pytest.raises(ValueError, match="Scale them"):
+        learned.check(UNIT)
+
+
+def test_the_range_of_many_images_is_that_of_some(monkeypatch):
+    X = np.tile(255 * UNIT, (30, 1, 1, 1))
+    whole = learn_format(X)
+    monkeypatch.setattr(_formats, "_N_VALUES_FOR_RANGE", 5000)
+    some = learn_format(X)
+    assert (some.low, some.high) == (whole.low, whole.high) == (0, 255)
+    assert some == learn_format(X)
+    signed = learn_format(X - 100)
+    assert (signed.low, signed.high) == pytest.approx((-100, 155), abs=2)
+    signed.check(X - 100)
+
+
+class Counted(np.ndarray):
+    """An array that counts how many of its values are looked at."""
+
+    n_read = 0
+
+    def __getitem__(self, index):
+        part = np.asarray(super().__getitem__(index))
+        Counted.n_read += part.size
+        return part
+
+    def min(self, *args, **kwargs):
+        Counted.n_read += self.size
+        return np.asarray(self).min(*args, **kwargs)
+
+    def max(self, *args, **kwargs):
+        Counted.n_read += self.size
+        return np.asarray(self).max(*args, **kwargs)
+
+
+@pytest.mark.parametrize(("dtype", "n_times"), [(np.uint8, 0), (np.float32, 1)])
+def test_the_range_is_learned_in_one_reading(dtype, n_times, monkeypatch):
+    monkeypatch.setattr(_formats, "_N_SAMPLES_FOR_STATISTICS", 10)
+    monkeypatch.setattr(Counted, "n_read", 0)
+    X = np.ones((900, 8, 8), dtype=dtype).view(Counted)
+    learn_format(X)
+    # And twice one image in 90, for estimates.
+    assert n_times * X.size < Counted.n_read < (n_times + 0.03) * X.size
 
 
 @pytest.mark.parametrize("value", [-1000.1, -1, 0, 0.5, 1, 300, 1e6])

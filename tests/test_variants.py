@@ -205,7 +205,7 @@ def test_heads_that_never_learn_are_refused(images):
     [
         ({"epochs": 0}, "'epochs' parameter of Training"),
         ({"optimizer": "lbfgs"}, "'optimizer' parameter of Training"),
-        ({"views": ("crop", "mirror")}, "names views that there are not"),
+        ({"views": ("crop", "mirror")}, "Unknown views"),
     ],
 )
 def test_trainings_that_cannot_be(images, training, message):
@@ -548,7 +548,7 @@ def test_what_cannot_work_is_said_before_anything_is_trained(images, monkeypatch
     monkeypatch.setattr("sklearn_scan._scan.learn_embedding", None)
     with pytest.raises(ValueError, match="needed are integers"):
         quick().fit(images, neighbors=[[0.5]] * 200)
-    with pytest.raises(ValueError, match="names views that there are not"):
+    with pytest.raises(ValueError, match="Unknown views"):
         quick(self_labeling=Training(views=("mirror",))).fit(images)
-    with pytest.raises(ValueError, match="names views that there are not"):
+    with pytest.raises(ValueError, match="Unknown views"):
         quick(views=("mirror",)).fit(images)

@@ -4,11 +4,19 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_scan import SCANClustering, Training
+from sklearn_scan._engine import Runtime
+from sklearn_scan._sources import check_samples
 from sklearn_scan.pretext import SimCLR
 
 RNG = np.random.default_rng(0)
@@ -148,6 +156,206 @@ def test_fit_refuses(params, X, error, says):
     with pytest.raises(error, match=re.compile(says, re.DOTALL)):
         clusterer.fit(X)
     assert not hasattr(clusterer, "labels_")
+
+
+def objects(*elements):
+    """Return a 1-d array of objects."""
+    array = np.empty(len(elements), dtype=object)
+    array[:] = elements
+    return array
+
+
+FRAME = pd.DataFrame({"path": ["a.png", "b.png"], "kind": ["cat", "dog"], "n": [1, 2]})
+WRONG_CONTAINERS = [
+    # (what is wrong, X, the error, what the message says)
+    (
+        "objects of several shapes",
+        objects(IMAGES[0], IMAGES[1], IMAGES[2, :7]),
+        ValueError,
+        r"2 shapes: X\[0\] has shape \(8, 8\), and X\[2\] has shape \(7, 8\)\. .* res",
+    ),
+    (
+        "tensors of several shapes",
+        [torch.zeros(8, 8), torch.zeros(8, 7)],
+        ValueError,
+        r"X\[1\] has shape \(8, 7\)",
+    ),
+    (
+        "arrays and None",
+        [IMAGES[0], None],
+        TypeError,
+        r"X holds arrays and other things: X\[1\] is of type NoneType",
+    ),
+    (
+        "a generator",
+        (image for image in IMAGES),
+        TypeError,
+        r"X is of type generator, .* Pass a list of the samples, such as list\(X\)\.",
+    ),
+    (
+        "an iterator",
+        iter(IMAGES),
+        TypeError,
+        r"X is of type \w*iterator, .* list\(X\)\.",
+    ),
+    ("a map", map(np.sqrt, IMAGES), TypeError, r"X is of type map, .* list\(X\)\."),
+    ("a set", {1.0, 2.0}, TypeError, r"X is of type set, .* list\(X\)\."),
+    (
+        "a Bunch",
+        load_digits(),
+        TypeError,
+        r"X is a Bunch with the keys 'data', .* Pass .*, X\['images'\] or X\['data'\]",
+    ),
+    (
+        "columns",
+        {"image": IMAGES, "label": [0] * 30},
+        TypeError,
+        r"X is a dict with the keys 'image', 'label'\. Pass .*, X\['image'\]\.",
+    ),
+    (
+        "unknown columns",
+        dict.fromkeys(range(20), IMAGES),
+        TypeError,
+        r"keys 0, 1, .* and 12 more\. Pass .*, X\[key\]\.",
+    ),
+    (
+        "rows of columns",
+        [{"img": IMAGES[0], "label": 0}] * 3,
+        TypeError,
+        r"a dict with the keys 'img', 'label'.* alone, \[row\['img'\] for row in X\]",
+    ),
+    (
+        "paths among columns",
+        FRAME,
+        TypeError,
+        r"DataFrame with text in the columns 'path', 'kind'\. .* X\['path'\]",
+    ),
+    (
+        "one column of words",
+        FRAME[["kind"]],
+        ValueError,
+        r"2 of 2 image files cannot be read:\n  cat: no such file",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    "X, error, says",
+    [case[1:] for case in WRONG_CONTAINERS],
+    ids=[case[0] for case in WRONG_CONTAINERS],
+)
+def test_what_samples_are_wrapped_in_is_named(X, error, says):
+    for estimator in (SCANClustering(n_clusters=2), SimCLR()):
+        with pytest.raises(error, match=re.compile(says, re.DOTALL)):
+            estimator.fit(X)
+
+
+@pytest.mark.parametrize(
+    "gather",
+    [
+        lambda images: objects(*images),
+        lambda images: pd.Series(list(images)),
+        lambda images: pd.DataFrame({"image": list(images)}),
+        lambda images: [torch.tensor(image) for image in images],
+        lambda images: objects(*images).tolist(),
+    ],
+    ids=["array", "Series", "DataFrame", "tensors", "list"],
+)
+def test_arrays_in_a_sequence_are_stacked(gather):
+    got = check_samples(BaseEstimator(), gather(IMAGES), reset=True)
+    assert got.dtype == np.uint8
+    np.testing.assert_array_equal(got, IMAGES)
+
+
+@pytest.mark.parametrize("format", ["csr", "coo", "dia"])
+def test_sparse_arrays_are_named_as_such(format):
+    with pytest.raises(TypeError, match="Sparse data was passed"):
+        check_samples(BaseEstimator(), sparse.eye_array(5, format=format), reset=True)
+
+
+@pytest.mark.parametrize("values", [[1, 2, 3], ["1", "2", "3"]])
+def test_one_column_of_categories_is_a_row_each(values):
+    X = pd.DataFrame({"a": pd.Series(values[:1] * 3 + values).astype("category")})
+    if isinstance(values[0], str):
+        with pytest.raises(ValueError, match="cannot be read"):
+            check_samples(BaseEstimator(), X, reset=True)
+    else:
+        assert check_samples(BaseEstimator(), X, reset=True).shape == (6, 1)
+
+
+WRONG_NAMES = [
+    # (the clusterer, a parameter that it does not have, what the message says)
+    (
+        SCANClustering(),
+        "pretext__temperature",
+        r"pretext='auto' has no parameters.*Pass pretext=SimCLR\(\) first",
+    ),
+    (
+        SCANClustering(),
+        "clustering__lr",
+        r"clustering='auto' has no .*Pass clustering=Training\(\) first",
+    ),
+    (
+        SCANClustering(fine_tuning=None),
+        "fine_tuning__lr",
+        r"fine_tuning=None has no .*Pass fine_tuning=Training\(\) first",
+    ),
+    (
+        SCANClustering(self_labeling=None),
+        "self_labeling__views",
+        r"self_labeling=None has no .*self_labeling=Training\(\) first",
+    ),
+    (SCANClustering(pretext=SimCLR), "pretext__lr", r"pretext=SimCLR\(\) first"),
+    (SCANClustering(), "encoder__depth", r"encoder='auto' has no parameters"),
+    (SCANClustering(), "pretence__lr", "Invalid parameter 'pretence'"),
+    (SCANClustering(pretext=SimCLR()), "pretext__mood", "Invalid parameter 'mood'"),
+]
+
+
+@pytest.mark.parametrize("clusterer, name, says", WRONG_NAMES)
+def test_nested_parameters_need_an_object_that_has_them(clusterer, name, says):
+    before = clusterer.get_params()
+    with pytest.raises(ValueError, match=says):
+        clusterer.set_params(K=5, **{name: 1})
+    if "Invalid" not in says:
+        assert clusterer.get_params() == before
+    with pytest.raises(ValueError, match=says):
+        make_pipeline(clusterer).set_params(**{f"scanclustering__{name}": 1})
+
+
+def test_nested_parameters_are_set_with_their_object():
+    clusterer = SCANClustering()
+    returned = clusterer.set_params(
+        pretext=SimCLR(), pretext__temperature=0.3, fine_tuning=Training(), K=7
+    )
+    assert returned is clusterer.set_params(fine_tuning__lr=0.1).set_params()
+    assert (clusterer.pretext.temperature, clusterer.fine_tuning.lr) == (0.3, 0.1)
+    assert clusterer.K == 7
+
+
+@pytest.mark.parametrize("device", ["mps", "cuda", "cuda:9", "xpu"])
+def test_a_device_that_is_not_there_is_refused(device, monkeypatch):
+    def missing(*args, **kwargs):
+        raise NotImplementedError("Could not run 'aten::empty.memory_format'" * 50)
+
+    monkeypatch.setattr(torch, "empty", missing)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    says = (
+        f"device='{device}' is not available: torch finds no such device here. Pass "
+        'device="auto" .* "cpu"'
+    )
+    with pytest.raises(ValueError, match=says) as caught:
+        Runtime.resolve(device)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("views", [("crop", "blur"), ("smudge", "blur")])
+def test_views_that_there_are_not_are_named(views):
+    says = r"Unknown views.*: .*'blur'.*Choose from 'affine', 'color', .*'shapes'\."
+    with pytest.raises(ValueError, match=says):
+        SCANClustering(n_clusters=2, views=views).fit(IMAGES)
+    with pytest.raises(ValueError, match=says):
+        SCANClustering(n_clusters=2, fine_tuning=Training(views=views)).fit(IMAGES)
 
 
 @pytest.fixture(scope="module")

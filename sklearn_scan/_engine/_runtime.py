@@ -97,11 +97,18 @@ def _resolve_device(device):
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            "The 'device' parameter must be \"auto\" or the name of a torch device, "
+            f'such as "cpu", "cuda", "cuda:1" or "mps". Got {device!r} instead.'
+        ) from error
+    try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
+        # What torch says of it is above in the traceback; it may fill a page.
         raise ValueError(
-            f"The 'device' parameter must be \"auto\" or a device that torch has here, "
-            f'such as "cpu" or "cuda:0". Got {str(device)!r}: {error}'
+            f"device={str(device)!r} is not available: torch finds no such device here."
+            ' Pass device="auto" to compute on a GPU where there is one, or "cpu".'
         ) from error
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())

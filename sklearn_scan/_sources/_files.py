@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Image files as one array of uint8, read once."""
 
-import math
 import os
-import shutil
-import tempfile
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from joblib import Parallel, delayed
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from sklearn_scan._sources._formats import find_channel_axis
+from sklearn_scan._sources._containers import as_list
+from sklearn_scan._sources._pictures import (
+    allocate,
+    draw,
+    find_fault,
+    find_frame,
+    refuse_deep,
+    refuse_faulty,
+)
 
 DEFAULT_IMAGE_SHAPE = (64, 64, 3)
 
@@ -20,10 +24,10 @@ DEFAULT_IMAGE_SHAPE = (64, 64, 3)
 # icons, films and the formats of single programs.
 _FORMATS = {"AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"}
 
-# Larger arrays lie in a temporary file.
-_MAX_BYTES_IN_MEMORY = 2 * 2**30
-
-_N_NAMED = 5
+_ADVICE = (
+    "Repair or remove them, or pass a list of the paths of the others; "
+    "sklearn_scan.list_images(folder) makes one."
+)
 
 
 def list_images(folder):
@@ -38,7 +42,8 @@ def list_images(folder):
         An existing folder. Files are taken by the ending of their name, in upper or
         lower case: those of the formats AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TIFF
         and WebP. Left out are files and folders whose name starts with a dot, and
-        folders that are links.
+        folders that are links. Broken links to files are listed, so that whoever reads
+        them is told.
 
     Returns
     -------
@@ -86,7 +91,7 @@ def list_images(folder):
         for path in root.rglob("*")
         if path.suffix.lower() in endings
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and path.is_file()
+        and (path.is_file() or _is_broken_link(path))
     ]
     if not found:
         raise ValueError(
@@ -119,19 +124,19 @@ def find_paths(X):
     """
     if _is_path(X):
         return list_images(X)
-    if not _may_hold_paths(X):
+    elements = as_list(X)
+    if elements is None:
         return None
-    elements = list(X)
     if not elements:
-        raise ValueError("X is empty. Needed are samples, or paths of image files.")
+        raise ValueError("X is empty. Pass samples, or paths of image files.")
     others = [i for i, element in enumerate(elements) if not _is_path(element)]
     if len(others) == len(elements):
         return None
     if others:
         raise TypeError(
-            f"X holds paths of files and other things: X[{others[0]}] is a "
-            f"{type(elements[others[0]]).__name__}. Needed are paths only, or arrays "
-            "of the same shape only."
+            f"X holds paths of files and other things: X[{others[0]}] is of type "
+            f"{type(elements[others[0]]).__name__}. Pass paths only, or arrays of the "
+            "same shape only."
         )
     return [str(os.fsdecode(path)) for path in elements]
 
@@ -171,13 +176,12 @@ def read_images(paths, image_shape=DEFAULT_IMAGE_SHAPE):
     ...     read_images([file.name], image_shape=(2, 2, 3))[0, 0, 0].tolist()
     [255, 0, 0]
     """
-    shape = tuple(int(side) for side in image_shape)
-    _check_channels(shape)
+    images = allocate(len(paths), image_shape)
+    refuse = partial(refuse_faulty, paths, what="image files", advice=_ADVICE)
     # Headers first: a bad file among many is found in seconds.
-    _refuse_faulty(paths, _faults_of(partial(_check_header, path) for path in paths))
-    images = _allocate((len(paths), *shape))
+    refuse(_faults_of(partial(_check_header, path) for path in paths))
     places = zip(paths, images, strict=True)
-    _refuse_faulty(paths, _faults_of(partial(_read_into, *place) for place in places))
+    refuse(_faults_of(partial(_read_into, *place) for place in places))
     return images
 
 
@@ -185,47 +189,13 @@ def _is_path(X):
     return isinstance(X, (str, os.PathLike))
 
 
-def _may_hold_paths(X):
-    """Say whether `X` is a list, a tuple, or a 1-d array or Series of text or objects.
-
-    Numbers are left out for speed.
-    """
-    if isinstance(X, (list, tuple)):
-        return True
-    kind = getattr(getattr(X, "dtype", None), "kind", None)
-    return getattr(X, "ndim", None) == 1 and kind in {"O", "U", "T"}
+def _is_broken_link(path):
+    return path.is_symlink() and not os.path.exists(path)
 
 
 def _endings():
     formats = Image.registered_extensions()
     return {ending for ending, name in formats.items() if name in _FORMATS}
-
-
-def _check_channels(shape):
-    channel_axis = find_channel_axis(shape)
-    n_channels = 1 if channel_axis is None else shape[channel_axis]
-    if n_channels not in (1, 3):
-        raise ValueError(
-            f"image_shape={shape} has {n_channels} channels, and image files are read "
-            "with 1 (gray) or 3 (RGB)."
-        )
-
-
-def _allocate(shape):
-    n_bytes = math.prod(shape)
-    if n_bytes <= _MAX_BYTES_IN_MEMORY:
-        return np.empty(shape, dtype=np.uint8)
-    folder = tempfile.gettempdir()
-    # A full disk would kill the process when it writes to the map.
-    n_free = shutil.disk_usage(folder).free
-    if n_bytes > n_free:
-        raise ValueError(
-            f"The images take {n_bytes / 1e9:.1f} GB as an array of shape {shape}, and "
-            f"{folder!r} has {n_free / 1e9:.1f} GB left. Name a larger disk in the "
-            "environment variable TMPDIR, or choose a smaller image_shape."
-        )
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
 
 
 def _faults_of(readings):
@@ -235,70 +205,33 @@ def _faults_of(readings):
     so that a user's choice of processes must not hold here.
     """
     return Parallel(n_jobs=-1, require="sharedmem")(
-        delayed(_fault_of)(reading) for reading in readings
-    )
-
-
-def _fault_of(reading):
-    try:
-        reading()
-    except UnidentifiedImageError:
-        return "no picture that Pillow can read"
-    except FileNotFoundError as error:
-        is_absolute = os.path.isabs(error.filename)
-        return "no such file" if is_absolute else f"no such file in {os.getcwd()}"
-    # Decoders raise what occurs to them: SyntaxError, struct.error, zlib.error, ...
-    except Exception as error:
-        return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def _refuse_faulty(paths, faults):
-    faulty = [
-        f"  {path}: {fault}"
-        for path, fault in zip(paths, faults, strict=True)
-        if fault is not None
-    ]
-    if not faulty:
-        return
-    n_more = len(faulty) - _N_NAMED
-    lines = [*faulty[:_N_NAMED], *([f"  and {n_more} more"] if n_more > 0 else [])]
-    raise ValueError(
-        f"{len(faulty)} of {len(paths)} image files cannot be read:\n"
-        + "\n".join(lines)
-        + "\nRepair or remove them, or pass a list of the paths of the others; "
-        "sklearn_scan.list_images(folder) makes one."
+        delayed(find_fault)(reading) for reading in readings
     )
 
 
 def _check_header(path):
-    with Image.open(path) as image:
-        # No value of these can be called white: their range is known to the user.
-        if image.mode in ("I", "F") or image.mode.startswith("I;"):
-            raise ValueError(
-                f"more than 8 bits per pixel (mode {image.mode}); read such files into "
-                "an array, whose range is then learned"
-            )
+    with _open(path) as image:
+        refuse_deep(image)
 
 
 def _read_into(path, place):
     """Read one file into its place, an array of shape `image_shape`."""
-    channel_axis = find_channel_axis(place.shape)
-    height, width = place.shape[1:] if channel_axis == 0 else place.shape[:2]
-    is_gray = channel_axis is None or place.shape[channel_axis] == 1
-    image = _read_image(path, (width, height), "L" if is_gray else "RGB")
-    pixels = np.asarray(image)
-    if channel_axis == 0 and not is_gray:
-        pixels = pixels.transpose(2, 0, 1)
-    place[...] = pixels.reshape(place.shape)
-
-
-def _read_image(path, size, mode):
-    with Image.open(path) as image:
+    size, mode = find_frame(place.shape)
+    with _open(path) as image:
         # JPEG files are decoded at the size needed. Twice the size leaves the
         # resampling something to average; square, as the picture may lie on its side.
         image.draft(mode, (2 * max(size), 2 * max(size)))
-        image = ImageOps.exif_transpose(image)
-        if image.has_transparency_data:
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image.convert("RGBA"))
-        return ImageOps.fit(image.convert(mode), size)
+        draw(image, place)
+
+
+def _open(path):
+    try:
+        return Image.open(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(error.errno, _why_missing(path), path) from error
+
+
+def _why_missing(path):
+    if os.path.islink(path):
+        return f"a link to {os.readlink(path)!r}, which does not exist"
+    return "no such file" if os.path.isabs(path) else f"no such file in {os.getcwd()}"

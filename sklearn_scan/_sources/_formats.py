@@ -14,13 +14,47 @@ import numpy as np
 # is taken; beyond the last, the data's own maximum.
 _NOMINAL_WHITE = (1.0, 16.0, 255.0, 4095.0, 65535.0)
 
-# The statistics of a channel are known well enough from this many images.
+# Resampling and rounding leave values beyond black and white: not far beyond, relative
+# to the span of all values, and little in all, relative to the sum of all values.
+# (Bicubic, Lanczos and spline kernels on masks, where they ring most, reach 0.27 and
+# 0.07. The negative values of centred images sum up to as much as the positive ones.)
+_MAX_OVERSHOOT = 0.3
+_MAX_OVERSHOOT_IN_ALL = 0.1
+
+# The statistics of a channel, and the range, are known well enough from this many
+# images, and from this many of their values.
 _N_SAMPLES_FOR_STATISTICS = 2000
+_N_VALUES_FOR_RANGE = 2**22
+
+# Images with a smaller maximum may be in [0, 1]; if they were, they would be black to
+# an estimator of images up to this white.
+_MAX_OF_FRACTIONS = 1 + _MAX_OVERSHOOT
+_MIN_WHITE_OF_INTEGERS = 16
+
+# Large memmaps are searched in parts of this many values.
+_N_VALUES_PER_PART = 2**22
 
 
 @dataclass(frozen=True)
 class ImageFormat:
     """Layout and range of an image array.
+
+    The range of uint8 is 0 to 255. That of other types is estimated from some of the
+    values, so that few odd ones do not change how all are read:
+
+    * Black is 0, and white the smallest of 1, 16, 255, 4095 and 65535 that holds the
+      values, dark images included: a maximum of 0.6 is read with white at 1, one of 120
+      with white at 255.
+    * A level holds values that lie a little beyond it, as resampling and rounding leave
+      them: by up to 30 % of their span, if what is beyond sums up to less than a tenth
+      of all. So a maximum of 17 is read with white at 16, one of 262 at 255 and one of
+      4100 at 4095, and -3 is black. Beyond all levels, white is the maximum.
+    * Images with more, or lower, negative values (standardised, or in [-1, 1]) are read
+      from their minimum to their maximum.
+    * Hot and dead pixels are passed over: at each end one value in 10,000, and in small
+      sets the last eight, if they are no more than one in a hundred.
+
+    Values beyond the range are read as black or white.
 
     Attributes
     ----------
@@ -31,7 +65,13 @@ class ImageFormat:
     low, high : float
         The values that are read as 0 and as 1.
     mean, std : tuple of float
-        Per channel, of the training images after scaling by `low` and `high`.
+        Per channel, of the decoded training images.
+    n_outliers : int
+        The largest number of values in one training image that lie outside the range by
+        more than its width.
+    faint : float
+        The largest maximum of those training images that could be taken for images in
+        [0, 1] if they were seen alone; 0 where there are none.
     """
 
     sample_shape: tuple
@@ -40,6 +80,8 @@ class ImageFormat:
     high: float
     mean: tuple
     std: tuple
+    n_outliers: int = 0
+    faint: float = 0.0
 
     @classmethod
     def learn(cls, X):
@@ -47,7 +89,8 @@ class ImageFormat:
         sample_shape = tuple(int(side) for side in X.shape[1:])
         channel_axis = find_channel_axis(sample_shape)
         low, high = _find_range(X)
-        mean, std = _channel_statistics(X, channel_axis)
+        mean, std = _channel_statistics(X, channel_axis, low, high)
+        n_outliers, faint = _find_oddities(X, low, high)
         return cls(
             sample_shape=sample_shape,
             channel_axis=channel_axis,
@@ -55,6 +98,8 @@ class ImageFormat:
             high=high,
             mean=tuple(((mean - low) / (high - low)).tolist()),
             std=tuple((std / (high - low)).tolist()),
+            n_outliers=n_outliers,
+            faint=faint,
         )
 
     @property
@@ -68,32 +113,43 @@ class ImageFormat:
         return (n_channels, height, width)
 
     def decode(self, raw):
-        """Read a raw batch as float32 images (b, c, h, w), training range = [0, 1]."""
+        """Read a raw batch as float32 images (b, c, h, w) in [0, 1]."""
         if self.channel_axis is None:
             raw = raw.unsqueeze(1)
         elif self.channel_axis == 2:
             raw = raw.permute(0, 3, 1, 2)
-        return (raw.float() - self.low) / (self.high - self.low)
+        return ((raw.float() - self.low) / (self.high - self.low)).clamp_(0, 1)
 
     def check(self, X):
         """Raise where images `X` cannot have the range that `fit` saw.
 
         A batch of one image may be darker than all that was seen, so only what is
-        beyond doubt is refused: values outside the range by more than its width, and
-        fractions in [0, 1] where the range was [0, 255].
+        beyond doubt is refused: values outside the range by more than its width, unless
+        they are as few as hot pixels; and fractions in [0, 1] where the range was
+        [0, 255]. Every part of the training images is accepted.
         """
         low, high = float(X.min()), float(X.max())
-        width = self.high - self.low
-        too_wide = low < self.low - width or high > self.high + width
-        is_fraction = self.low <= 0 <= low and 0 < high <= 1 < 16 <= self.high
-        if is_fraction:
-            is_fraction = bool((np.asarray(X) % 1 != 0).any())
-        if too_wide or is_fraction:
+        if self._is_too_wide(X, low, high) or self._is_fraction(X, low, high):
             raise ValueError(
                 f"The images have values from {low:g} to {high:g}, but the estimator "
                 f"was fitted on images in the range {self.low:g} to {self.high:g}. "
                 "Scale them as the training images were scaled."
             )
+
+    def _is_too_wide(self, X, low, high):
+        width = self.high - self.low
+        if self.low - width <= low and high <= self.high + width:
+            return False
+        n_outliers = _count_outliers(X, self.low, self.high)
+        is_few = n_outliers.sum() <= _count_ignored(X.size)
+        return not is_few and n_outliers.max() > self.n_outliers
+
+    def _is_fraction(self, X, low, high):
+        if not self.low <= 0 < _MIN_WHITE_OF_INTEGERS <= self.high:
+            return False
+        if high <= self.faint or high > _MAX_OF_FRACTIONS or low < -_MAX_OVERSHOOT:
+            return False
+        return bool((np.asarray(X) % 1 != 0).any())
 
 
 @dataclass(frozen=True)
@@ -172,12 +228,12 @@ def find_channel_axis(sample_shape):
     if len(sample_shape) == 3 and sample_shape[0] <= 4:
         return 0
     raise ValueError(
-        f"Cannot read samples of shape {sample_shape} as images: needed is (h, w), "
-        "(h, w, c) or (c, h, w) with 1 to 4 channels."
+        f"Cannot read samples of shape {sample_shape} as images: the shape must be "
+        "(h, w), (h, w, c) or (c, h, w) with 1 to 4 channels."
     )
 
 
-def _channel_statistics(X, channel_axis):
+def _channel_statistics(X, channel_axis, low, high):
     """Return mean and standard deviation per channel, from some of the images.
 
     Image by image, so that memory is bounded by one image in double precision.
@@ -185,7 +241,7 @@ def _channel_statistics(X, channel_axis):
     step = -(-len(X) // _N_SAMPLES_FOR_STATISTICS)
     means, squares = [], []
     for image in X[::step]:
-        image = np.asarray(image, dtype=np.float64)
+        image = np.clip(np.asarray(image, dtype=np.float64), low, high)
         image = image[..., None] if channel_axis is None else image
         image = np.moveaxis(image, 0, -1) if channel_axis == 0 else image
         means.append(image.mean(axis=(0, 1)))
@@ -198,11 +254,72 @@ def _channel_statistics(X, channel_axis):
 
 
 def _find_range(X):
-    """Return the values to be read as black and as white."""
+    """Estimate the values to be read as black and as white; see `ImageFormat`."""
     if X.dtype == np.uint8:
         return 0.0, 255.0
-    low, high = float(X.min()), float(X.max())
-    if low >= 0:
-        return 0.0, next((white for white in _NOMINAL_WHITE if high <= white), high)
+    values = _some_values(X)
+    lowest, low, high, highest = _ends(values)
+    values = values.clip(low, high)
+    span = high - low
+    highest = highest if highest <= high + span else high
+    if low >= 0 or _is_overshoot(-values, 0, span):
+        whites = (w for w in _NOMINAL_WHITE if _is_overshoot(values, w, span))
+        return 0.0, next(whites, highest)
+    lowest = lowest if lowest >= low - span else low
     # Constant images have no range; any positive width avoids dividing by zero.
-    return low, max(high, low + 1e-6 * max(1.0, abs(low)))
+    return lowest, max(highest, lowest + 1e-6 * max(1.0, abs(lowest)))
+
+
+def _some_values(X):
+    """Return a bounded number of values, from all over the images."""
+    some = X[:: -(-len(X) // _N_SAMPLES_FOR_STATISTICS)]
+    step = -(-some.size // _N_VALUES_FOR_RANGE)
+    # From every image other pixels: a fixed grid might hold one column or one channel.
+    parts = [image.reshape(-1)[i % step :: step] for i, image in enumerate(some)]
+    return np.concatenate(parts, dtype=np.float64)
+
+
+def _count_ignored(n_values):
+    """Say how many values at either end may be hot or dead pixels."""
+    return n_values // 10_000 + min(8, n_values // 100)
+
+
+def _ends(values):
+    """Return both ends of the values, with and without what may be odd pixels."""
+    n_ignored = _count_ignored(len(values))
+    ranks = [0, n_ignored, len(values) - 1 - n_ignored, len(values) - 1]
+    lowest, low, high, highest = np.partition(values, ranks)[ranks].tolist()
+    if low == high:  # all but a few are the same, and the few say everything
+        low, high = lowest, highest
+    return lowest, low, high, highest
+
+
+def _is_overshoot(values, limit, span):
+    """Say whether what is above `limit` is what resampling leaves there."""
+    excess = (values - limit).clip(min=0)
+    return (
+        excess.max() <= _MAX_OVERSHOOT * span
+        and excess.sum() <= _MAX_OVERSHOOT_IN_ALL * np.abs(values).sum()
+    )
+
+
+def _find_oddities(X, low, high):
+    """Return `n_outliers` and `faint` of an `ImageFormat`, in one reading of `X`."""
+    if X.dtype == np.uint8:
+        return 0, 0.0
+    n_outliers, faint = 0, 0.0
+    step = max(1, _N_VALUES_PER_PART // X[0].size)
+    for start in range(0, len(X), step):
+        part = np.asarray(X[start : start + step])
+        n_outliers = max(n_outliers, int(_count_outliers(part, low, high).max()))
+        maxima = part.max(axis=tuple(range(1, part.ndim)))
+        faint = max(faint, *maxima[maxima <= _MAX_OF_FRACTIONS].tolist(), 0.0)
+    return n_outliers, faint
+
+
+def _count_outliers(X, low, high):
+    """Count in each image the values farther outside a range than it is wide."""
+    lowest, highest = 2 * low - high, 2 * high - low
+    if lowest <= X.min() and X.max() <= highest:
+        return np.zeros(len(X), dtype=int)
+    return np.array([((x < lowest) | (x > highest)).sum() for x in X])

@@ -8,12 +8,15 @@ import numpy as np
 import torch
 from sklearn.utils.validation import validate_data
 
+from sklearn_scan._sources._containers import as_list, refuse_containers
 from sklearn_scan._sources._files import DEFAULT_IMAGE_SHAPE, find_paths, read_images
 from sklearn_scan._sources._formats import learn_format
+from sklearn_scan._sources._pictures import find_pictures, stack_pictures
 
 _ACCEPTED = (
     "Accepted are image arrays of shape (n, h, w), (n, h, w, c) or (n, c, h, w), rows "
-    "of shape (n, features), and a folder or a list of paths of image files."
+    "of shape (n, features), a list of pictures, and a folder or a list of paths of "
+    "image files."
 )
 
 
@@ -28,12 +31,14 @@ def check_samples(estimator, X, *, image_shape=None, reset):
     ----------
     estimator : estimator instance
         Named in messages; carries the fitted attributes.
-    X : array-like, memmap, torch.Tensor, str, path or sequence of them
+    X : array-like, memmap, torch.Tensor, str, path or sequence
         What the user passed. A str or path is a folder of image files; a sequence of
-        them, the files.
+        them, the files. A sequence may also hold pictures of Pillow or arrays. A
+        DataFrame with one column of any of these is taken for this column.
     image_shape : tuple of int or None
-        The shape of one image, where `X` holds images as rows or is files; these are
-        read as (64, 64, 3) if it is None. Without `reset`, what it was in `fit` holds.
+        The shape of one image, where `X` holds images as rows, files or pictures. If it
+        is None, files are read as (64, 64, 3), and pictures at their size. Without
+        `reset`, what it was in `fit` holds.
     reset : bool
         True in `fit`; False where `X` must look like the training data.
 
@@ -49,17 +54,17 @@ def check_samples(estimator, X, *, image_shape=None, reset):
         Says what was given, what is needed and what to do.
     """
     if isinstance(X, torch.Tensor):
-        X = X.detach().cpu().resolve_neg()
-        X = (X.float() if X.dtype in (torch.bfloat16, torch.float16) else X).numpy()
-    paths = find_paths(X)
-    if paths is None:
+        X = _tensor_to_array(X)
+    refuse_containers(X)
+    paths, pictures = find_paths(X), find_pictures(X)
+    if paths is None and pictures is None:
         _refuse_text(X)
-        X = _stack_images(X)
-    elif reset:
-        shape = DEFAULT_IMAGE_SHAPE if image_shape is None else image_shape
-        X = read_images(paths, _checked_shape(shape))
+        X = _stack_arrays(X)
+    elif not reset:
+        X = _read_as_fitted(estimator, paths, pictures)
     else:
-        X = _read_as_fitted(estimator, paths)
+        shape = None if image_shape is None else _checked_shape(image_shape)
+        X = _read(paths, pictures, shape)
     if not reset:
         _check_rank(estimator, X)
         rows_are_images = len(estimator._passed_shape) == 1
@@ -107,16 +112,29 @@ def _refuse_text(X):
         )
 
 
-def _read_as_fitted(estimator, paths):
-    """Read image files as the samples that `fit` saw."""
+def _tensor_to_array(X):
+    X = X.detach().cpu().resolve_neg()
+    return (X.float() if X.dtype in (torch.bfloat16, torch.float16) else X).numpy()
+
+
+def _read(paths, pictures, image_shape):
+    """Read image files, or pictures that are in memory already."""
+    if paths is None:
+        return stack_pictures(pictures, image_shape)
+    return read_images(paths, image_shape or DEFAULT_IMAGE_SHAPE)
+
+
+def _read_as_fitted(estimator, paths, pictures):
+    """Read image files or pictures as the samples that `fit` saw."""
     name = type(estimator).__name__
     if estimator.image_shape_ is None:
+        is_what = "pictures" if paths is None else f"files (the first is {paths[0]!r})"
         raise ValueError(
-            f"X is image files (the first is {paths[0]!r}), but {name} was fitted on "
-            f"rows of {estimator.n_features_in_} features. Pass such rows, or fit "
-            f"{name} on images."
+            f"X is {is_what}, but {name} was fitted on rows of "
+            f"{estimator.n_features_in_} features. Pass such rows, or fit {name} on "
+            "images."
         )
-    images = read_images(paths, estimator.image_shape_)
+    images = _read(paths, pictures, estimator.image_shape_)
     # Images may have been fitted as rows.
     return images.reshape(len(images), *estimator._passed_shape)
 
@@ -128,19 +146,28 @@ def _set_paths(estimator, paths):
         estimator.paths_ = paths
 
 
-def _stack_images(X):
-    """Stack a sequence of pictures, such as those of Pillow, into one array."""
-    is_sequence = isinstance(X, (list, tuple)) and len(X) > 0
-    if not is_sequence or not hasattr(X[0], "__array_interface__"):
+def _stack_arrays(X):
+    """Stack a sequence of arrays or tensors into one array; leave all else."""
+    elements = as_list(X)
+    if not elements or getattr(elements[0], "ndim", 0) == 0:
         return X
-    shapes = {np.shape(image) for image in X}
-    if len(shapes) > 1:
+    for i, element in enumerate(elements):
+        if not hasattr(element, "__array__") and not isinstance(element, (list, tuple)):
+            raise TypeError(
+                f"X holds arrays and other things: X[{i}] is of type "
+                f"{type(element).__name__}. Pass arrays of the same shape only."
+            )
+    elements = [_tensor_to_array(e) if torch.is_tensor(e) else e for e in elements]
+    shapes = [np.shape(element) for element in elements]
+    other = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), None)
+    if other is not None:
         raise ValueError(
-            f"X holds samples of {len(shapes)} shapes, among them "
-            f"{' and '.join(map(str, sorted(shapes)[:2]))}. Needed is one shape: "
-            "resize and convert the images to the same size and channels."
+            f"X holds samples of {len(set(shapes))} shapes: X[0] has shape "
+            f"{shapes[0]}, and X[{other}] has shape {shapes[other]}. All samples must "
+            "have the same shape: resize and convert images to the same size and "
+            "number of channels."
         )
-    return np.stack([np.asarray(image) for image in X])
+    return np.stack(elements)
 
 
 def _checked_shape(image_shape):

@@ -101,11 +101,15 @@ def build_views(views, source, *, strong=False):
 
 
 def check_views(views):
-    """Raise where a tuple names views that there are not."""
-    if isinstance(views, tuple) and not SINGLE_VIEWS.issuperset(views):
+    """Raise where a tuple names unknown views."""
+    if not isinstance(views, tuple):
+        return
+    known = sorted(SINGLE_VIEWS)
+    unknown = [view for view in views if view not in known]
+    if unknown:
         raise ValueError(
-            f"views={views!r} names views that there are not; known are "
-            f"{', '.join(sorted(SINGLE_VIEWS))}."
+            f"Unknown views in views={views!r}: {', '.join(map(repr, unknown))}. "
+            f"Choose from {', '.join(map(repr, known))}."
         )
 
 
