@@ -231,7 +231,9 @@ def measure_peers(case, seed, cache):
         "UMAP + Ward": AgglomerativeClustering(n_clusters).fit_predict(flat),
         "DEC": dec.fit((rows - rows.mean()) / rows.std()).labels_,
     }
-    scores = {name: hungarian_accuracy_score(y, found) for name, found in labels.items()}
+    scores = {
+        name: hungarian_accuracy_score(y, found) for name, found in labels.items()
+    }
     return {"seed": seed} | scores
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Step 2: the SCAN loss, and the networks that minimise it.
 
-Van Gansbeke et al. (ECCV 2020), section 2.2. Many heads are trained on the frozen
-embedding first, which is cheap, and the best by its loss goes on, as the best of
-`n_init` runs does in k-means; then the encoder learns with it, on random views.
+Van Gansbeke et al. (ECCV 2020), section 2.2. Heads are trained on the frozen embedding
+first, which is cheap (see `_head_search`); then the encoder learns with their average,
+on random views.
 """
 
 import copy
@@ -14,12 +14,16 @@ import torch
 from torch import nn
 
 from sklearn_scan._engine import NeighborPairs, infer, left_align
-from sklearn_scan._nets import ClusterHeads, Encoder, at_least_float32
+from sklearn_scan._nets import at_least_float32
 from sklearn_scan.neighbors import draw_some
 
 # Samples, and pairs of them with neighbours, by which networks are judged.
 _MOST_ANCHORS = 4000
 _MOST_PAIRS = 40_000
+# Entries of the logits that are held at a time (64 MiB).
+_BLOCK = 2**24
+# What the weight of the entropy is divided by once clusters have found their place.
+_RELAXATION = 5
 
 
 def scan_loss(anchors, neighbors, entropy_weight=5.0):
@@ -58,21 +62,51 @@ def marginal_entropy(marginal):
 
 
 class SCANLoss(nn.Module):
-    """`scan_loss`, summed over heads for the gradient and averaged for the record."""
+    """`scan_loss`, summed over heads for the gradient and averaged for the record.
 
-    def __init__(self, entropy_weight=5.0):
+    Parameters
+    ----------
+    entropy_weight : float, default=5.0
+        The paper's lambda.
+    n_steps : int or None, default=None
+        Steps of a training in the course of which the weight falls: after a quarter of
+        them it is a fifth. A large weight keeps clusters from vanishing while heads
+        find their place, and makes clusters equal in size that are not; a small one
+        lets them have the sizes that they have. None for the same weight throughout.
+    """
+
+    def __init__(self, entropy_weight=5.0, n_steps=None):
         super().__init__()
         self.entropy_weight = entropy_weight
+        self.n_steps = n_steps
+        # A buffer, so that a training that is taken up again finds it.
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64, device="cpu"))
+
+    @property
+    def final_weight(self):
+        """The weight of the entropy by which results are compared.
+
+        With the paper's lambda it is 1, by which the reference validates.
+        """
+        return self.entropy_weight / _RELAXATION
 
     def forward(self, anchors, neighbors):
         """Return the loss of logits (n_heads, b, n_clusters), and its parts."""
-        total, consistency, entropy = scan_loss(anchors, neighbors, self.entropy_weight)
+        weight = self._next_weight() if self.training else self.entropy_weight
+        total, consistency, entropy = scan_loss(anchors, neighbors, weight)
         record = {
             "loss": total.mean(),
             "consistency": consistency.mean(),
             "entropy": entropy.mean(),
         }
         return total.sum(), record
+
+    def _next_weight(self):
+        if self.n_steps is None:
+            return self.entropy_weight
+        is_early = int(self.step) < self.n_steps // 4
+        self.step += 1
+        return self.entropy_weight if is_early else self.final_weight
 
 
 class ClusterNetwork(nn.Module):
@@ -146,40 +180,6 @@ def _takes_statistics(module):
     return module.training and isinstance(module, nn.modules.batchnorm._BatchNorm)
 
 
-def make_heads(source, n_clusters, n_heads):
-    """Make a network from an embedding to clusters, with random heads."""
-    n_features = source.format.n_features
-    encoder = Encoder(nn.Identity(), source.format, n_features)
-    heads = ClusterHeads(n_features, n_clusters, n_heads)
-    return ClusterNetwork(encoder, heads, nn.Identity())
-
-
-def search_heads(network, source, neighbors, loss, schedule, trainer):
-    """Train heads on a frozen embedding, and keep the best.
-
-    Parameters
-    ----------
-    network : ClusterNetwork
-        From embedding to clusters, with some heads.
-    source : ArraySource
-        The embedding, one row per sample.
-    neighbors : ndarray of shape (n_samples, K)
-        Of every sample; -1 stands for none.
-    loss : SCANLoss
-        What to minimise, and what to choose the head by.
-    schedule, trainer
-        See `Trainer.train`.
-
-    Returns
-    -------
-    network : ClusterNetwork
-        The same, with one head.
-    """
-    pairs = NeighborPairs(source, neighbors)
-    trainer.train("clustering", network, loss, pairs, schedule)
-    return Judge(source, neighbors, loss.entropy_weight).select_head(network)
-
-
 def fine_tune(network, views, neighbors, loss, schedule, run, *, freeze_encoder=False):
     """Train a copy of a network on views of samples and of neighbours.
 
@@ -220,7 +220,8 @@ class Judge:
     neighbors : ndarray of shape (n_samples, K)
         Of every sample; -1 stands for none, and a sample without is its own.
     entropy_weight : float
-        Weight of the entropy.
+        Weight of the entropy, which is that of the samples without their neighbours: a
+        sample that is everyone's neighbour counts as often as any other.
     views : nn.Module or None, default=None
         Drawn once for samples and once for neighbours; None to look at samples as they
         are.
@@ -244,14 +245,21 @@ class Judge:
 
     def losses(self, network):
         """Return the loss of each head, of shape (n_heads,)."""
-        log_p = self._log_probabilities(network)  # (n_samples, n_heads, n_clusters)
-        log_q = log_p if self.views is None else self._log_probabilities(network)
-        agreement = torch.zeros(log_p.shape[1])
-        for k, column in enumerate(self.neighbors.T):
-            paired = self.counts > k
-            pairs = log_p[self.anchors[paired]] + log_q[column[paired]]
-            agreement += pairs.logsumexp(dim=-1).sum(dim=0)
-        entropy = marginal_entropy(log_p.exp().mean(dim=0))
+        first = self._look(network)
+        second = first if self.views is None else self._look(network)
+        heads = network.heads
+        agreement = torch.zeros(heads.n_heads)
+        marginal = torch.zeros(heads.n_heads, heads.n_clusters)
+        # Features of all are held; logits of all heads, for few samples at a time.
+        n_at_a_time = max(1, _BLOCK // (heads.n_heads * heads.n_clusters))
+        for part in torch.arange(len(self.anchors)).split(n_at_a_time):
+            log_p = _log_probabilities(heads, first[self.anchors[part]])
+            marginal += log_p.exp().sum(dim=2)
+            for k, column in enumerate(self.neighbors[part].T):
+                is_paired = self.counts[part] > k
+                pairs = log_p + _log_probabilities(heads, second[column])
+                agreement += pairs.logsumexp(dim=1)[:, is_paired].sum(dim=1)
+        entropy = marginal_entropy(marginal / len(self.anchors))
         return -agreement / self.counts.sum() - self.entropy_weight * entropy
 
     def select_head(self, network):
@@ -264,10 +272,18 @@ class Judge:
         """Return the loss of a network with one head."""
         return float(self.losses(network)[0])
 
-    def _log_probabilities(self, network):
-        def look(batch):
-            seen = batch if self.views is None else self.views(batch)
-            # Clusters before samples, as `ClusterHeads` have them in memory.
-            return network.logits(seen).mT.log_softmax(dim=-2).permute(2, 0, 1)
+    def _look(self, network):
+        """Return the features of what is looked at, in new views."""
+        views = nn.Identity() if self.views is None else self.views
+        return infer(
+            lambda batch: network.encoder(views(batch)),
+            self.source,
+            indices=self.indices,
+        )
 
-        return infer(look, self.source, indices=self.indices)
+
+@torch.no_grad()
+def _log_probabilities(heads, features):
+    """Return log-probabilities (n_heads, n_clusters, b) on the CPU."""
+    logits = heads(features.to(heads.linear.weight.device))
+    return logits.mT.log_softmax(dim=1).cpu()

@@ -22,8 +22,6 @@ from sklearn_scan._clustering import (
     Judge,
     SCANLoss,
     fine_tune,
-    make_heads,
-    search_heads,
 )
 from sklearn_scan._compat import (
     CallbackSupportMixin,
@@ -52,6 +50,7 @@ from sklearn_scan._engine import (
     spawn_seeds,
     wrap_trained,
 )
+from sklearn_scan._head_search import search_heads
 from sklearn_scan._nets import ENCODERS, ClusterHeads
 from sklearn_scan._params import check_nested
 from sklearn_scan._run import STEPS, Run, find_prototypes
@@ -59,7 +58,11 @@ from sklearn_scan._self_labeling import ConfidenceLoss, self_label
 from sklearn_scan._sources import ArraySource, check_samples, learn_format
 from sklearn_scan._training import Training
 from sklearn_scan._views import POLICIES, build_views, check_views
-from sklearn_scan.neighbors import check_neighbors, mine_neighbors
+from sklearn_scan.neighbors import (
+    check_neighbors,
+    choose_metric,
+    mine_neighbors,
+)
 from sklearn_scan.pretext._base import BasePretext, forget
 
 
@@ -474,9 +477,8 @@ class SCANClustering(
         runtime = self._runtime()
         embedding = self._embed(X, runtime)
         K = min(max(1, self.neighbors_.shape[1]), len(X) - 1)
-        neighbors = mine_neighbors(
-            embedding, K, metric=self._metric(), device=runtime.device
-        )
+        rows, metric = self._comparable(embedding)
+        neighbors = mine_neighbors(rows, K, metric=metric, device=runtime.device)
         with runtime.isolated(0):
             source = self._open(X, embedding, runtime)
             judge = Judge(source, neighbors, entropy_weight=1)
@@ -533,10 +535,11 @@ class SCANClustering(
         K = min(int(self.K), half_a_cluster, n_samples - 1)
         if K == 0:
             return np.empty((n_samples, 0), dtype=np.int64)
+        rows, metric = self._comparable(self.embedding_)
         return find_neighbors(
-            self.embedding_,
+            rows,
             K,
-            metric=self._metric(),
+            metric=metric,
             device=run.runtime.device,
             memory=run.memory,
         )
@@ -552,7 +555,7 @@ class SCANClustering(
         with run.isolated("fine_tuning"):
             training = self._training("fine_tuning") or Training()
             views = build_views(self._views_of(training), run.source)
-            run.judge = Judge(run.source, self.neighbors_, self.entropy_weight, views)
+            run.judge = Judge(run.source, self.neighbors_, loss.final_weight, views)
             if self.clustering is not None:
                 run.judge_result("clustering", network)
             if self.fine_tuning is None:
@@ -584,12 +587,14 @@ class SCANClustering(
             network = ClusterNetwork(encoder, heads, nn.Identity())
             return network.to(run.runtime.device)
         run.source = _open_rows(self.embedding_, run.runtime)
+        schedule = training.make_schedule("clustering", self.batch_size)
         network = search_heads(
-            make_heads(run.source, n_clusters, n_heads),
             run.source,
             self.neighbors_,
-            loss,
-            training.make_schedule("clustering", self.batch_size),
+            n_clusters,
+            n_heads,
+            SCANLoss(self.entropy_weight, schedule.n_steps(len(run.source))),
+            schedule,
             run.trainer,
         )
         if self._is_end_to_end():
@@ -713,9 +718,14 @@ class SCANClustering(
         """Say whether the net reads samples, and not an embedding made by others."""
         return isinstance(self.pretext_, BasePretext)
 
-    def _metric(self):
-        """Return the metric of the embedding: ours are unit vectors."""
-        return "cosine" if self._is_end_to_end() else "euclidean"
+    def _comparable(self, embedding):
+        """Return what neighbours are mined in, and by which metric."""
+        if self._is_end_to_end():  # its embedding is unit vectors
+            return embedding, "cosine"
+        metric = choose_metric(self.embedding_)
+        if metric == "cosine":
+            embedding = embedding - self.embedding_.mean(axis=0)
+        return embedding, metric
 
     def _check_again(self, X):
         return check_samples(self, X, reset=False)

@@ -22,8 +22,12 @@ _MOST_FOR_BRUTE = 100_000
 _ROWS_AT_A_TIME = 16_384
 # Rows per cell from which the centres of the cells are learned.
 _ROWS_PER_CELL = 64
-# Rows whose true neighbours say how many cells must be looked into.
+# Rows whose true neighbours say how many cells must be looked into, or which metric
+# suits; and rows among which the latter are looked for.
 _N_PROBES = 256
+_N_COMPARED = 10_000
+# Share of the distance to the centre beyond which neighbours are as far as anybody.
+_FAR = 0.85
 
 
 def mine_neighbors(
@@ -112,6 +116,36 @@ def _choose_algorithm(algorithm, n_samples, has_faiss):
             'algorithm="ivf" needs faiss and the CPU. Leave algorithm at "auto".'
         )
     return algorithm
+
+
+def choose_metric(rows):
+    """Choose the metric in which rows of unknown origin are compared.
+
+    Where neighbours are hardly nearer than the centre of all rows is, as in features of
+    a thousand dimensions, rows near the centre are neighbours of everyone (hubs), and
+    only directions from the centre tell rows apart. Where neighbours are near, how far
+    out a row lies says something, too.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n_features)
+        Like those that will be searched.
+
+    Returns
+    -------
+    metric : {"cosine", "euclidean"}
+        "cosine" is meant of rows from which the mean of all is subtracted.
+    """
+    some = np.asarray(rows[draw_some(len(rows), _N_COMPARED)], dtype=np.float32)
+    some = _unit_scale(some)
+    probes = some[draw_some(len(some), _N_PROBES)]
+    # Of few rows, not even the twentieth is near.
+    rank = min(20, 1 + len(some) // 20)
+    squares = (some**2).sum(axis=1) - 2 * probes @ some.T
+    squares = np.partition(squares, rank, axis=1)[:, rank]
+    norms = (probes**2).sum(axis=1)
+    reach = np.median(np.sqrt((squares + norms).clip(0)))
+    return "cosine" if reach > _FAR * np.median(np.sqrt(norms)) else "euclidean"
 
 
 def check_neighbors(neighbors, n_samples):

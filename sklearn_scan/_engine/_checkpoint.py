@@ -52,6 +52,7 @@ class Checkpoint(Callback):
             return
         state = self._read()
         net.module_.load_state_dict(state["module"])
+        net.criterion_.load_state_dict(state["criterion"])
         net.optimizer_.load_state_dict(state["optimizer"])
         if self._scheduler is not None:
             self._scheduler.load_state_dict(state["scheduler"])
@@ -63,6 +64,7 @@ class Checkpoint(Callback):
         """Write the state."""
         state = {
             "module": net.module_.state_dict(),
+            "criterion": net.criterion_.state_dict(),
             "optimizer": net.optimizer_.state_dict(),
             "scheduler": self._scheduler and self._scheduler.state_dict(),
             "records": self.recorder.records,

@@ -77,6 +77,11 @@ class Schedule:
         least, most = -(-self.min_steps // n_batches), -(-self.max_steps // n_batches)
         return max(least, min(self.default_epochs, most))
 
+    def n_steps(self, n_samples):
+        """Return the number of steps, at most, for `n_samples` samples."""
+        n_batches = n_even_batches(n_samples, self.batch_size)
+        return self.n_epochs(n_samples) * n_batches
+
     def make_optimizer(self, parameters, lr, **kwargs):
         """Make the optimiser, as skorch asks for it."""
         named = isinstance(self.optimizer, str)

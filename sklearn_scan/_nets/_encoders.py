@@ -18,6 +18,10 @@ _SMALL_SIDE = 64
 class Encoder(nn.Module):
     """A network behind the standardisation of its input.
 
+    Images are standardised channel by channel. Rows are centred, and scaled as a whole:
+    the features keep the scales that their user has given them, which say what matters,
+    as in k-means; components of a PCA, say, are not whitened.
+
     Parameters
     ----------
     network : nn.Module
@@ -34,6 +38,8 @@ class Encoder(nn.Module):
         self.n_features = n_features
         shape = (-1, 1, 1) if len(format.tensor_shape) == 3 else (-1,)
         std = torch.tensor(format.std).view(shape)
+        if len(format.tensor_shape) == 1:
+            std = std.square().mean().sqrt().expand_as(std)
         self.register_buffer("mean", torch.tensor(format.mean).view(shape))
         # A channel or feature that never varies (but for rounding) stays at zero.
         varies = (std > 0) & (std > 1e-6 * std.max())

@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Step 2, its first part: many heads on the frozen embedding, and their average.
+
+The paper begins step 2 with a head at random. On a frozen embedding a head costs a
+tenth of a second, so that many are trained here, and they begin where the geometry of
+the embedding says that clusters are: half of them at partitions of the graph of
+neighbours (Ng, Jordan and Weiss, "On spectral clustering", 2001), half at those of
+k-means. Among heads with equal losses, those that began there agree with people more
+often than those that began at random. The better half, by the loss, is averaged: what
+one head has got wrong by chance, the others outvote.
+"""
+
+import warnings
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array, diags_array
+from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+from sklearn.exceptions import ConvergenceWarning
+from torch import nn
+
+from sklearn_scan._clustering import ClusterNetwork, Judge
+from sklearn_scan._engine import NeighborPairs, infer
+from sklearn_scan._nets import ClusterHeads, Encoder
+from sklearn_scan.neighbors import choose_metric, draw_some, mine_neighbors
+
+# Samples on which partitions are found, whatever the number of all; and neighbours that
+# are then mined among them.
+_MOST_PARTITIONED = 10_000
+_K = 20
+# Principal components that heads are trained on; a wider embedding has little to add.
+_MOST_COMPONENTS = 256
+# Eigenvectors of the graph, and the size up to which all are computed at once.
+_MOST_EIGENVECTORS = 128
+_SMALL_GRAPH = 500
+# Runs of k-means for the first start of each kind; the others are single runs.
+_N_INIT = 10
+# Steps, samples in a step, and learning rate with which heads are fitted to partitions.
+_FITTING_STEPS = 150
+_FITTING_BATCH = 512
+_FITTING_RATE = 1e-2
+
+
+def search_heads(source, neighbors, n_clusters, n_heads, loss, schedule, trainer):
+    """Train heads on a frozen embedding, and average the best.
+
+    Parameters
+    ----------
+    source : ArraySource
+        The embedding, one row per sample.
+    neighbors : ndarray of shape (n_samples, K)
+        Of every sample; -1 stands for none.
+    n_clusters, n_heads : int
+        Clusters per head, and heads.
+    loss : SCANLoss
+        What to minimise, and what to choose heads by.
+    schedule, trainer
+        See `Trainer.train`.
+
+    Returns
+    -------
+    network : ClusterNetwork
+        From the embedding to clusters, with one head.
+    """
+    network, components = make_heads(source, n_clusters, n_heads)
+    chosen = draw_some(len(source), max(_MOST_PARTITIONED, 20 * n_clusters))
+    rows = infer(network.encoder, source, indices=chosen)
+    graph = neighbors if len(chosen) == len(source) else None
+    partitions = find_partitions(rows.numpy(), graph, n_clusters, n_heads)
+    fit_partitions(network.heads, rows, partitions)
+
+    pairs = NeighborPairs(source, neighbors)
+    trainer.train("clustering", network, loss, pairs, schedule)
+
+    losses = Judge(source, neighbors, loss.final_weight).losses(network)
+    order = losses.nan_to_num(nan=torch.inf).argsort()
+    best = order[: max(1, n_heads // 2)].tolist()
+    network.heads = average_heads(network.heads, best, rows)
+    return _undo_projection(network, components, source)
+
+
+def make_heads(source, n_clusters, n_heads):
+    """Make a network with random heads on the principal components of an embedding.
+
+    Returns
+    -------
+    network : ClusterNetwork
+        From the embedding to clusters.
+    components : Tensor of shape (n_features, n_components) or None
+        What the standardised embedding is multiplied by; None where it is not.
+    """
+    n_features = source.format.n_features
+    encoder = Encoder(nn.Identity(), source.format, n_features).to(source.device)
+    components = None
+    if n_features > _MOST_COMPONENTS:
+        chosen = draw_some(len(source), _MOST_PARTITIONED)
+        rows = infer(encoder, source, indices=chosen)
+        n_components = min(_MOST_COMPONENTS, len(rows))
+        _, _, components = torch.pca_lowrank(rows, n_components, niter=4)
+        encoder = Encoder(Projection(components), source.format, n_components)
+    heads = ClusterHeads(encoder.n_features, n_clusters, n_heads)
+    network = ClusterNetwork(encoder, heads, nn.Identity())
+    return network.to(source.device), components
+
+
+class Projection(nn.Module):
+    """A product with a fixed matrix (n_in, n_out)."""
+
+    def __init__(self, matrix):
+        super().__init__()
+        self.register_buffer("matrix", matrix)
+
+    def forward(self, rows):
+        """Return rows (b, n_out)."""
+        return rows @ self.matrix
+
+
+def _undo_projection(network, components, source):
+    """Return the same network with heads on the embedding itself."""
+    if components is None:
+        return network
+    n_features = source.format.n_features
+    encoder = Encoder(nn.Identity(), source.format, n_features)
+    old, heads = network.heads, ClusterHeads(n_features, network.heads.n_clusters)
+    with torch.no_grad():
+        heads.linear.weight.copy_(old.linear.weight.cpu() @ components.T)
+        heads.linear.bias.copy_(old.linear.bias)
+    return ClusterNetwork(encoder, heads, nn.Identity()).to(source.device).eval()
+
+
+# Where heads begin.
+
+
+def find_partitions(rows, neighbors, n_clusters, n_partitions):
+    """Partition rows by their graph of neighbours and by k-means, in turn.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n_features)
+        The embedding.
+    neighbors : ndarray of shape (n_samples, K) or None
+        Of every row; -1 stands for none. None to mine them.
+    n_clusters, n_partitions : int
+        Parts of each partition, and partitions, each from its own random start.
+
+    Returns
+    -------
+    partitions : list of ndarray of shape (n_samples,)
+        Numbers of clusters. Where there are no neighbours, all are of k-means.
+    """
+    spaces = [rows]
+    if neighbors is None:
+        neighbors = mine_neighbors(rows, _K, metric=choose_metric(rows))
+    if neighbors.shape[1] > 0:
+        spaces.insert(0, embed_graph(neighbors, n_clusters))
+    return [
+        _run_kmeans(spaces[k % len(spaces)], n_clusters, 1 if k > 1 else _N_INIT)
+        for k in range(n_partitions)
+    ]
+
+
+def _run_kmeans(rows, n_clusters, n_init):
+    # Here, because this import takes a quarter of a second.
+    from sklearn.cluster import KMeans
+
+    seed = int(torch.randint(2**31 - 1, ()))
+    kmeans = KMeans(n_clusters, n_init=n_init, random_state=seed)
+    with warnings.catch_warnings():
+        # Duplicates leave clusters empty, of which `fit` warns in the end.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return kmeans.fit_predict(rows)
+
+
+def embed_graph(neighbors, n_clusters):
+    """Return the spectral embedding (n_samples, n_vectors) of a graph of neighbours.
+
+    The leading eigenvectors of the normalised adjacency matrix, each row scaled to
+    length one.
+    """
+    n_samples = len(neighbors)
+    graph = _make_graph(neighbors)
+    degree = np.asarray(graph.sum(axis=1)).ravel()
+    scale = diags_array(1 / np.sqrt(np.maximum(degree, 1e-12)))
+    vectors = _leading_eigenvectors(
+        scale @ graph @ scale, min(n_clusters, _MOST_EIGENVECTORS, n_samples)
+    )
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(length > 0, length, 1)
+
+
+def _make_graph(neighbors):
+    """Return the symmetric graph of who is a neighbour of whom; -1 is nobody."""
+    anchors, columns = np.nonzero(neighbors >= 0)
+    edges = (anchors, neighbors[anchors, columns])
+    n_samples = len(neighbors)
+    graph = csr_array((np.ones(len(anchors)), edges), shape=(n_samples, n_samples))
+    return (graph + graph.T) / 2
+
+
+def _leading_eigenvectors(matrix, n_vectors):
+    n_samples = matrix.shape[0]
+    if n_samples <= max(_SMALL_GRAPH, 2 * n_vectors):
+        return np.linalg.eigh(matrix.toarray())[1][:, -n_vectors:]
+    start = torch.randn(n_samples, dtype=torch.float64).numpy()
+    try:
+        # Not to the last digit: these are starts.
+        return eigsh(matrix, n_vectors, which="LA", v0=start, tol=1e-3)[1]
+    except ArpackNoConvergence as stopped:
+        return stopped.eigenvectors if stopped.eigenvectors.size else start[:, None]
+
+
+def fit_partitions(heads, rows, partitions):
+    """Train each head, in place, to tell the parts of its partition.
+
+    Parameters
+    ----------
+    heads : ClusterHeads
+        One per partition.
+    rows : Tensor of shape (n_samples, n_features)
+        What heads are given.
+    partitions : list of ndarray of shape (n_samples,)
+        Numbers of clusters.
+    """
+    device = heads.linear.weight.device
+    targets = torch.tensor(np.stack(partitions), dtype=torch.int64, device=device)
+    rows = rows.to(device)
+    optimizer = torch.optim.AdamW(heads.parameters(), lr=_FITTING_RATE, fused=True)
+    annealing = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, _FITTING_RATE, total_steps=_FITTING_STEPS, pct_start=0.1
+    )
+    for _ in range(_FITTING_STEPS):
+        batch = torch.randint(len(rows), (min(_FITTING_BATCH, len(rows)),))
+        logits = heads(rows[batch.to(device)])
+        # Summed over heads: each learns as if it were alone.
+        loss = heads.n_heads * F.cross_entropy(
+            logits.flatten(0, 1), targets[:, batch.to(device)].flatten()
+        )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        annealing.step()
+
+
+# What becomes of them.
+
+
+def average_heads(heads, chosen, rows):
+    """Average heads that number the same clusters differently.
+
+    Clusters are matched by the Hungarian method, so that as many samples as possible
+    are in the same one: first with those of the first head, then with those of the
+    average. The average of linear heads is a linear head, whose probabilities are the
+    geometric mean of theirs.
+
+    Parameters
+    ----------
+    heads : ClusterHeads
+        The heads.
+    chosen : list of int
+        Which of them, the best first.
+    rows : Tensor of shape (n_samples, n_features)
+        What they are given.
+
+    Returns
+    -------
+    head : ClusterHeads
+        A single one.
+    """
+    single = [heads.select(k) for k in chosen]
+    rows = rows.to(heads.linear.weight.device)
+    average = single[0]
+    for _ in range(2):
+        reference = _answer(average, rows)
+        orders = [_match(reference, _answer(head, rows)) for head in single]
+        average = _mean_of(single, orders)
+    return average
+
+
+@torch.no_grad()
+def _answer(head, rows):
+    return head(rows)[0].softmax(dim=-1)
+
+
+def _match(reference, answers):
+    """Return for each cluster of the reference the one that is most like it."""
+    shared = (reference.T @ answers).cpu().numpy()
+    return torch.from_numpy(linear_sum_assignment(shared, maximize=True)[1])
+
+
+def _mean_of(single, orders):
+    mean = single[0].select(0)
+    layers = [head.linear for head in single]
+    pairs = list(zip(layers, orders, strict=True))
+    with torch.no_grad():
+        weight = torch.stack([layer.weight[order] for layer, order in pairs])
+        bias = torch.stack([layer.bias[order] for layer, order in pairs])
+        mean.linear.weight.copy_(weight.mean(dim=0))
+        mean.linear.bias.copy_(bias.mean(dim=0))
+    return mean
