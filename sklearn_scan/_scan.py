@@ -146,7 +146,7 @@ class SCANClustering(
         reference does.
     batch_size : int, default=512
         Largest number of samples in a step. A batch should hold several samples of
-        every cluster.
+        every cluster. Where memory is short, batches are smaller, with a warning.
     image_shape : tuple of int or None, default=None
         Shape (h, w), (h, w, c) or (c, h, w) of one image, where `X` holds images as
         rows.
