@@ -7,6 +7,7 @@ primitives, because joblib can neither hash tensors nor, reliably, modules.
 
 import pickle
 from dataclasses import replace
+from functools import cache, partial
 
 import joblib
 import numpy as np
@@ -14,9 +15,18 @@ from joblib import Memory
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import FunctionTransformer
+from torch import nn
 
-from sklearn_scan._engine import Unfinished, is_caching, one_at_a_time, source_of
-from sklearn_scan._sources import check_samples
+from sklearn_scan._engine import (
+    Samples,
+    Unfinished,
+    is_caching,
+    make_step,
+    one_at_a_time,
+    source_of,
+)
+from sklearn_scan._nets import build_encoder
+from sklearn_scan._sources import ArraySource, check_samples
 from sklearn_scan._version import __version__
 from sklearn_scan.neighbors import mine_neighbors
 from sklearn_scan.pretext._base import BasePretext
@@ -25,6 +35,9 @@ from sklearn_scan.pretext._simclr import SimCLR
 # Neighbours that are mined of each sample, if not more, and of all samples at most.
 _K_TO_SPARE = 50
 _MOST_TO_SPARE = 5_000_000
+
+# How often the encoder sees a sample, or its neighbour, in a step that it learns in.
+_N_PASSES = {"fine_tuning": 2, "self_labeling": 1}
 
 
 def resolve_pretext(pretext, *, encoder, is_image, seed):
@@ -82,6 +95,66 @@ def remember_input(pretext, *, like):
         for name in ("_passed_shape", "n_features_in_", "feature_names_in_", "paths_"):
             if hasattr(like, name):
                 setattr(pretext, name, getattr(like, name))
+
+
+def plan_batches(X, pretext, format, batch_sizes, trainer):
+    """Find out, before anything is trained, which batches memory has room for.
+
+    That the pretext was trained for hours is no time to learn that fine-tuning of its
+    encoder is too large for the machine. An untrained encoder tells as well.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, ...)
+        Rows or images.
+    pretext : BasePretext
+        If it is yet to be trained, its `batch_size` becomes what there is room for, so
+        that a cache does not hold the result under another name.
+    format : ImageFormat or RowFormat
+        Of `X`.
+    batch_sizes : dict of int
+        What the steps after it want, for those in which the encoder learns.
+    trainer : Trainer
+        Keeps the answers, and warns.
+    """
+    source = ArraySource(X, format, trainer.runtime.device)
+
+    @cache
+    def build():
+        if is_trained(pretext):
+            return pretext.make_encoder()
+        with trainer.runtime.isolated(0):
+            return build_encoder(pretext.encoder, format)
+
+    def prepare_pretext():
+        with trainer.runtime.isolated(0):
+            # What views keep is not kept for a backward pass.
+            task = pretext._make_task(build(), nn.Identity(), len(X))
+        return make_step(*task, trainer.runtime)
+
+    def prepare(step):
+        passes = _Passes(build(), _N_PASSES[step])
+        return make_step(passes, nn.Identity(), trainer.runtime)
+
+    if pretext._trains and not is_trained(pretext):
+        wish, data = int(pretext.batch_size), pretext._dataset(source)
+        size = trainer.plan_batches("pretext", wish, data, prepare_pretext)
+        if size < wish:
+            pretext.set_params(batch_size=size)
+    for step, wish in batch_sizes.items():
+        trainer.plan_batches(step, wish, Samples(source), partial(prepare, step))
+
+
+class _Passes(nn.Module):
+    """An encoder that sees a batch several times."""
+
+    def __init__(self, encoder, n_passes):
+        super().__init__()
+        self.encoder = encoder
+        self.n_passes = n_passes
+
+    def forward(self, samples):
+        return ([self.encoder(samples) for _ in range(self.n_passes)],)
 
 
 def learn_embedding(X, pretext, memory, trainer):

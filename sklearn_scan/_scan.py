@@ -3,6 +3,7 @@
 
 import os
 import warnings
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -36,6 +37,7 @@ from sklearn_scan._embedding import (
     find_neighbors,
     is_trained,
     learn_embedding,
+    plan_batches,
     remember_input,
     resolve_pretext,
     thaw,
@@ -148,7 +150,7 @@ class SCANClustering(
         reference does.
     batch_size : int, default=512
         Largest number of samples in a step. A batch should hold several samples of
-        every cluster.
+        every cluster. Where memory is short, batches are smaller, with a warning.
     image_shape : tuple of int or None, default=None
         Shape (h, w), (h, w, c) or (c, h, w) of one image, where `X` holds images as
         rows, or of the images that files and pictures are brought to.
@@ -379,6 +381,7 @@ class SCANClustering(
         if neighbors is not None:
             neighbors = check_neighbors(neighbors, len(X))
         run = self._begin(X, y, given=given)
+        self._plan_batches(X, run)
 
         # Step 1: train the pretext task, and mine neighbours in its embedding.
         self.pretext_, self.embedding_ = self._learn_embedding(X, run)
@@ -518,6 +521,24 @@ class SCANClustering(
             reconstruct=self._reconstruct,
         )
 
+    def _plan_batches(self, X, run):
+        """Learn now what memory has no room for, and not after the first step."""
+        if not isinstance(run.pretext, BasePretext):
+            return
+        sizes = {}
+        for step in ("fine_tuning", "self_labeling"):
+            training = self._training(step)
+            if training is not None and not training.freeze_encoder:
+                sizes[step] = training.make_schedule(step, self.batch_size).batch_size
+        format = getattr(run.pretext, "_format", self._format)
+        plan_batches(X, run.pretext, format, sizes, run.trainer)
+
+    def _schedule(self, step, training, run):
+        """Return the schedule of a step, with the batches that memory has room for."""
+        schedule = training.make_schedule(step, self.batch_size)
+        size = run.trainer.batch_sizes.get(step, schedule.batch_size)
+        return replace(schedule, batch_size=size)
+
     def _learn_embedding(self, X, run):
         if is_trained(run.pretext):
             # The network reads what it was trained to read.
@@ -565,7 +586,7 @@ class SCANClustering(
                 views,
                 self.neighbors_,
                 loss,
-                training.make_schedule("fine_tuning", self.batch_size),
+                self._schedule("fine_tuning", training, run),
                 run,
                 freeze_encoder=training.freeze_encoder,
             )
@@ -610,7 +631,7 @@ class SCANClustering(
                 network,
                 build_views(self._views_of(training), run.source, strong=True),
                 ConfidenceLoss(self.threshold, self.class_weight == "balanced"),
-                training.make_schedule("self_labeling", self.batch_size),
+                self._schedule("self_labeling", training, run),
                 run,
                 freeze_encoder=training.freeze_encoder,
                 is_guarded=self.keep == "best",

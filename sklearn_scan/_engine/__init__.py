@@ -16,6 +16,7 @@ from sklearn_scan._engine._data import (
     Samples,
     left_align,
 )
+from sklearn_scan._engine._memory_budget import inference_batch, make_step
 from sklearn_scan._engine._net import StageNet
 from sklearn_scan._engine._progress import FitProgress
 from sklearn_scan._engine._runtime import Runtime, resolve_seed, spawn_seeds
@@ -44,8 +45,10 @@ __all__ = [
     "Trainer",
     "Unfinished",
     "infer",
+    "inference_batch",
     "is_caching",
     "left_align",
+    "make_step",
     "one_at_a_time",
     "resolve_seed",
     "settle_statistics",

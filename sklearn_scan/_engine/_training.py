@@ -2,7 +2,7 @@
 """Train a stage, and apply what was trained."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
@@ -20,12 +20,19 @@ from sklearn_scan._engine._checkpoint import (
     identify_stage,
 )
 from sklearn_scan._engine._data import Batches, Samples
+from sklearn_scan._engine._memory_budget import (
+    affordable_batch,
+    available_memory,
+    inference_batch,
+    is_surely_affordable,
+    make_step,
+    measure_sample,
+    warn_of_smaller_batches,
+)
 from sklearn_scan._engine._net import StageNet
 from sklearn_scan._engine._progress import FitProgress
 from sklearn_scan._engine._runtime import Runtime
 from sklearn_scan._engine._schedule import Schedule
-
-_INFERENCE_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -43,12 +50,51 @@ class Trainer:
         one to go on from.
     memory : joblib.Memory, default=Memory(None)
         The cache of finished stages.
+    batch_sizes : dict of int
+        Per stage, the batch size that memory has room for, once it is known.
     """
 
     runtime: Runtime
     progress: FitProgress
     checkpoint: str | PathLike | None = None
     memory: Memory = field(default_factory=partial(Memory, None))
+    batch_sizes: dict = field(default_factory=dict, compare=False)
+
+    def plan_batches(self, stage, batch_size, data, prepare):
+        """Return the batch size of a stage: the wish, or what memory has room for.
+
+        It is found out once for a stage, with a warning where it is not the wish. To
+        ask before an earlier stage is trained spares the person a late surprise.
+
+        Parameters
+        ----------
+        stage : str
+            The name of the stage.
+        batch_size : int
+            The wish.
+        data : Samples
+            What the stage learns from.
+        prepare : callable
+            Returns the forward pass of the stage, as a function of a batch; called if
+            it has to be measured.
+        """
+        if stage not in self.batch_sizes:
+            self.batch_sizes[stage] = self._find_room(stage, batch_size, data, prepare)
+        return min(batch_size, self.batch_sizes[stage])
+
+    def _find_room(self, stage, batch_size, data, prepare):
+        wanted, free = min(batch_size, len(data)), available_memory(self.runtime.device)
+        if is_surely_affordable(wanted, data.source, free):
+            return batch_size
+        bytes_per_sample = measure_sample(prepare(), data, self.runtime)
+        size = affordable_batch(wanted, bytes_per_sample, free)
+        if size == wanted:
+            return batch_size
+        self.progress.say(f"{stage} takes batches of {size}, as memory is short")
+        warn_of_smaller_batches(
+            stage, wanted, size, bytes_per_sample, free, data.source
+        )
+        return size
 
     def train(self, stage, module, criterion, data, schedule, snapshot=None):
         """Train the module of a stage, or fetch its weights, and return its net.
@@ -71,6 +117,9 @@ class Trainer:
         net : StageNet
             Trained, in evaluation mode, without optimiser and callbacks.
         """
+        prepare = partial(make_step, module, criterion, self.runtime)
+        size = self.plan_batches(stage, schedule.batch_size, data, prepare)
+        schedule = replace(schedule, batch_size=size)
         job = _Job(self, stage, module, criterion, data, schedule, snapshot)
         if not is_caching(self.memory) or job.identity is None:
             return job.run()
@@ -213,11 +262,12 @@ def settle_statistics(encoder, source, batch_size):
     During training they come from random views, which are darker, blurrier and more
     alike than samples; inference on samples would be off by the difference.
     """
+    batch_size = min(batch_size, inference_batch(source))
     update_bn(Batches(Samples(source), batch_size), encoder)
     encoder.eval()
 
 
-def infer(function, source, *, indices=None, batch_size=_INFERENCE_BATCH):
+def infer(function, source, *, indices=None, batch_size=None):
     """Apply `function` to a source, batch by batch, in float32 and without gradients.
 
     Parameters
@@ -229,8 +279,8 @@ def infer(function, source, *, indices=None, batch_size=_INFERENCE_BATCH):
         The samples.
     indices : ndarray of int or None, default=None
         Which of them; None for all.
-    batch_size : int, default=512
-        Samples at a time.
+    batch_size : int or None, default=None
+        Samples at a time; None for 512, or fewer where samples are large.
 
     Returns
     -------
@@ -238,6 +288,7 @@ def infer(function, source, *, indices=None, batch_size=_INFERENCE_BATCH):
         On the CPU.
     """
     indices = np.arange(len(source)) if indices is None else indices
+    batch_size = batch_size or inference_batch(source)
     # One batch has no next one that could use its memory.
     is_long = len(indices) > batch_size
     keeping = kept_memory(source.device, trim=False) if is_long else nullcontext()

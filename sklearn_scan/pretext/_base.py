@@ -67,7 +67,8 @@ _SHARED_PARAMETERS = """encoder : str, class or callable, default="auto"
         where its loss no longer falls: see the notes of
         :class:`~sklearn_scan.Training`.
     batch_size : int, default=256
-        Largest number of samples in a step.
+        Largest number of samples in a step. Where memory is short, batches are
+        smaller, with a warning.
     optimizer : {"adamw", "adam", "sgd"} or callable, default="adamw"
         What takes the steps; "sgd" has momentum 0.9. Or a function
         ``f(parameters, lr=, weight_decay=)`` that returns a `torch.optim.Optimizer`.

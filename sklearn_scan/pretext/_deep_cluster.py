@@ -4,6 +4,7 @@
 import copy
 import sys
 import warnings
+from functools import partial
 from numbers import Integral
 
 import torch
@@ -32,7 +33,8 @@ _N_FINAL_RUNS = 10
 _ROUNDING = 1e-10
 # How far the halves of a split cluster are moved, relative to its spread.
 _PERTURBATION = 1e-3
-# Rows whose distances to all centroids are held at a time.
+# Rows that are held at a time in double precision, or with their distances to all
+# centroids.
 _BLOCK = 8192
 
 
@@ -316,9 +318,9 @@ class ClusteredNetwork(nn.Module):
             strict=True,
         ):
             kept.copy_(found)
-        rows = self._project(features)
+        rows = self._project_to_float32(features)
         self.centroids.copy_(find_centroids(rows, len(self.centroids), n_runs))
-        self.labels.copy_(self._nearest(rows))
+        self.labels.copy_(self._nearest(features))
 
     def restart_classifier(self):
         """Forget the classifier: cluster numbers have changed their meaning."""
@@ -327,10 +329,10 @@ class ClusteredNetwork(nn.Module):
 
     def predict(self, source):
         """Return the number (n_samples,) of the nearest centroid of samples."""
-        return self._nearest(self._project(infer(self.encoder, source)))
+        return self._nearest(infer(self.encoder, source))
 
     def _project(self, features):
-        """Return the rows that are clustered; in double precision, on the CPU.
+        """Return the rows that are clustered, of some features, in double precision.
 
         In float32 a sample between two centroids could get another label in another
         batch.
@@ -338,8 +340,19 @@ class ClusteredNetwork(nn.Module):
         centred = features.double() - self.mean.cpu().double()
         return F.normalize(centred @ self.axes.cpu().double(), dim=1)
 
-    def _nearest(self, rows):
-        return nearest(rows, self.centroids.cpu().double())
+    def _project_to_float32(self, features):
+        """Return the rows of all features, for k-means."""
+        rows = torch.empty(len(features), self.axes.shape[1])
+        for part, projected in zip(
+            features.split(_BLOCK), rows.split(_BLOCK), strict=True
+        ):
+            projected.copy_(self._project(part))
+        return rows
+
+    def _nearest(self, features):
+        centroids = self.centroids.cpu().double()
+        parts = features.split(_BLOCK)
+        return torch.cat([nearest(self._project(part), centroids) for part in parts])
 
 
 class PseudoLabelLoss(nn.Module):
@@ -399,15 +412,25 @@ def principal_axes(features, n_components, *, whiten=True):
         ``(features - mean) @ axes`` has uncorrelated columns, whitened of variance one;
         a column in which features do not vary is zero.
     """
-    features = features.double()
-    mean = features.mean(dim=0)
-    centred = features - mean
-    variances, axes = torch.linalg.eigh(centred.T @ centred / len(features))
+    n_samples = len(features)
+    mean = sum(part.sum(dim=0) for part in in_double(features)) / n_samples
+    square = sum(part.square().sum() for part in in_double(features)) / n_samples
+    products = (centred.T @ centred for centred in in_double(features, mean))
+    variances, axes = torch.linalg.eigh(sum(products) / n_samples)
     variances, axes = variances.flip(0)[:n_components], axes.flip(1)[:, :n_components]
-    varies = variances > _ROUNDING * features.square().sum(dim=1).mean()
+    varies = variances > _ROUNDING * square
     if whiten:
         axes = axes / variances.abs().sqrt()
     return mean, torch.where(varies, axes, 0.0)
+
+
+def in_double(rows, offset=0):
+    """Go through rows (n, d) less an offset, block by block, in double precision.
+
+    A double of them all would be twice as large as what it is made of.
+    """
+    for part in rows.split(_BLOCK):
+        yield part.double() - offset
 
 
 def find_centroids(rows, n_clusters, n_runs):
@@ -416,12 +439,18 @@ def find_centroids(rows, n_clusters, n_runs):
     Each is the nearest to some row, unless there are fewer different rows.
     """
     seeds = torch.randint(2**31 - 1, (n_runs,)).tolist()
-    runs = [k_means(rows.float().numpy(), n_clusters, seed) for seed in seeds]
-    centroids = min(
-        (torch.from_numpy(run).double() for run in runs),
-        key=lambda run: (rows - run[nearest(rows, run)]).square().sum(),
-    )
+    singles = rows.float().numpy()
+    runs = [torch.from_numpy(k_means(singles, n_clusters, seed)) for seed in seeds]
+    centroids = min((run.double() for run in runs), key=partial(inertia, rows))
     return refill_empty_clusters(rows, centroids, nearest(rows, centroids))[0]
+
+
+def inertia(rows, centroids):
+    """Return the sum of the squared distances of rows to their nearest centroids."""
+    return sum(
+        (part - centroids[nearest(part, centroids)]).square().sum()
+        for part in in_double(rows)
+    )
 
 
 def k_means(rows, n_clusters, seed):
@@ -464,7 +493,7 @@ def nearest(rows, centroids):
     """Return the number (n,) of the nearest of `centroids` (k, d) to `rows` (n, d)."""
     # ||x - c||² / 2 without ||x||² / 2, which is the same for a whole row.
     offset = centroids.square().sum(dim=1) / 2
-    parts = rows.split(_BLOCK)
+    parts = in_double(rows)
     return torch.cat([(offset - part @ centroids.T).argmin(dim=1) for part in parts])
 
 
@@ -477,7 +506,7 @@ def refill_empty_clusters(rows, centroids, labels):
 
     Parameters
     ----------
-    rows : Tensor of shape (n, d), dtype float64
+    rows : Tensor of shape (n, d)
         What is clustered.
     centroids : Tensor of shape (k, d), dtype float64
         Changed in a copy.
@@ -504,10 +533,13 @@ def refill_empty_clusters(rows, centroids, labels):
 
 def draw_donor(rows, labels, n_clusters):
     """Draw a cluster of at least two different rows; None where there is none."""
-    index = labels[:, None].expand_as(rows)
-    blank = rows.new_zeros(n_clusters, rows.shape[1])
-    largest = blank.scatter_reduce(0, index, rows, "amax", include_self=False)
-    smallest = blank.scatter_reduce(0, index, rows, "amin", include_self=False)
+    shape = n_clusters, rows.shape[1]
+    largest = rows.new_full(shape, -torch.inf)
+    smallest = rows.new_full(shape, torch.inf)
+    for part, owners in zip(rows.split(_BLOCK), labels.split(_BLOCK), strict=True):
+        index = owners[:, None].expand_as(part)
+        largest.scatter_reduce_(0, index, part, "amax")
+        smallest.scatter_reduce_(0, index, part, "amin")
     sizes = torch.bincount(labels, minlength=n_clusters).double()
     sizes[(largest == smallest).all(dim=1)] = 0
     return torch.multinomial(sizes, 1).squeeze() if sizes.any() else None
@@ -528,12 +560,12 @@ def split(rows):
     is_second : Tensor of shape (m,)
         Which rows are nearer to the second.
     """
-    mean = rows.mean(dim=0)
-    offsets = rows - mean
+    mean = sum(part.sum(dim=0) for part in in_double(rows)) / len(rows)
     direction = F.normalize(torch.randn_like(mean), dim=0)
-    spread = offsets.square().sum(dim=1).mean().sqrt()
-    step = _PERTURBATION * spread * direction
-    return torch.stack([mean - step, mean + step]), offsets @ direction > 0
+    squares = sum(offsets.square().sum() for offsets in in_double(rows, mean))
+    step = _PERTURBATION * (squares / len(rows)).sqrt() * direction
+    sides = [offsets @ direction > 0 for offsets in in_double(rows, mean)]
+    return torch.stack([mean - step, mean + step]), torch.cat(sides)
 
 
 def compare_assignments(before, after):

@@ -194,18 +194,25 @@ class DecoupledNetwork(nn.Module):
         self.register_buffer("bank", bank)
 
     def forward(self, samples, indices):
-        """Return what `DecouplingLoss` takes, with the bank as it was before."""
+        """Return what `DecouplingLoss` takes, with the bank as it is before the step.
+
+        The loss is differentiated with that bank, and a copy of it would be one of all
+        samples per step. So the bank remembers a batch when the gradient of its
+        features is there, and nobody needs the old vectors any more.
+        """
         features = self.encoder(self.rotations(self.views(samples))).float()
         related, unrelated = features.tensor_split((self.n_related,), dim=1)
         copies = unrelated.view(N_ROTATIONS, len(samples), -1)
-        bank = self.bank
-        self.remember(copies.detach().mean(dim=0), indices)
-        return self.classifier(related)[0], copies, indices, bank
+        if copies.requires_grad:
+            seen = copies.detach().mean(dim=0)
+            copies.register_hook(lambda gradient: self.remember(seen, indices))
+        return self.classifier(related)[0], copies, indices, self.bank
 
+    @torch.no_grad()
     def remember(self, features, indices):
-        """Mix features (b, d) into the bank, in a copy: the loss needs the old one."""
+        """Mix features (b, d) into the bank."""
         mixed = blend(self.bank[indices], features, self.bank_momentum)
-        self.bank = self.bank.index_copy(0, indices, mixed)
+        self.bank[indices] = mixed
 
 
 class DecouplingLoss(nn.Module):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sklearn_scan._compat import Interval
-from sklearn_scan._engine import Batches, IndexedSamples
+from sklearn_scan._engine import Batches, IndexedSamples, inference_batch
 from sklearn_scan._nets import Projector
 from sklearn_scan.pretext._base import BasePretext
 from sklearn_scan.pretext._momentum import blend, random_unit_rows, unit_rows
@@ -182,7 +182,8 @@ class InstanceNetwork(nn.Module):
     def begin_epoch(self, data):
         """Fill the bank before the first epoch; a bank that is filled is left alone."""
         if not self.bank.is_filled:
-            for samples, indices in Batches(data, _FILLING_BATCH):
+            batch_size = min(_FILLING_BATCH, inference_batch(data.source))
+            for samples, indices in Batches(data, batch_size):
                 projections, _ = self._project(samples)
                 self.bank.update(indices, projections, momentum=0)
             self.bank.settle_partition(projections, self.bank.draw(self.n_negatives))
