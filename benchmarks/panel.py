@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How well `SCANClustering` clusters many kinds of data with its defaults.
+r"""How well `SCANClustering` clusters many kinds of data with its defaults.
 
-    python benchmarks/panel.py --cifar10 cifar10.npz --photographs lite0.npz \\
+    python benchmarks/panel.py --cifar10 cifar10.npz --photographs lite0.npz \
         --small-photographs small.npz --seeds 5 --jobs 2 --json panel.json
     python benchmarks/panel.py --peers --json peers.json ...
 
@@ -98,13 +98,11 @@ def list_cases(options):
         "wine, scaled": Case(lambda: scaled(load_wine), "report"),
         "breast cancer, scaled": Case(lambda: scaled(load_breast_cancer), "report"),
     }
-    if options.small_photographs:
-        path = options.small_photographs
-        cases["small photographs"] = Case(lambda: embedded(path), "choose")
-    if options.photographs:
-        path = options.photographs
-        cases["photographs"] = Case(lambda: embedded(path), "report")
-        cases["photographs 10:1"] = Case(lambda: imbalance(*embedded(path)), "report")
+    if small := options.small_photographs:
+        cases["small photographs"] = Case(lambda: embedded(small), "choose")
+    if large := options.photographs:
+        cases["photographs"] = Case(lambda: embedded(large), "report")
+        cases["photographs 10:1"] = Case(lambda: imbalance(*embedded(large)), "report")
     return cases
 
 

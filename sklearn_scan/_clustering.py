@@ -272,6 +272,20 @@ class Judge:
         """Return the loss of a network with one head."""
         return float(self.losses(network)[0])
 
+    def invariance(self, network, probabilities):
+        """Return the share of samples of which a view is in the same cluster.
+
+        `probabilities` are those of all samples as they are.
+        """
+        labels = infer(
+            lambda batch: network.logits(self.views(batch))[0].argmax(dim=1),
+            self.source,
+            indices=self.indices,
+        )
+        return float(
+            (labels == probabilities[self.indices].argmax(dim=1)).float().mean()
+        )
+
     def _look(self, network):
         """Return the features of what is looked at, in new views."""
         views = nn.Identity() if self.views is None else self.views

@@ -9,6 +9,7 @@ import numpy as np
 
 from sklearn_scan._clustering import Judge
 from sklearn_scan._engine import Trainer, infer, settle_statistics
+from sklearn_scan._self_labeling import compare_answers, is_improvement
 from sklearn_scan._sources import ArraySource
 
 # Each has a seed of its own, so that leaving one out changes nothing in the others.
@@ -73,14 +74,11 @@ class Run:
 
     def judge_result(self, step, network):
         """Judge the network of a step, write it down, and say whether it is kept."""
-        with self.isolated("judging"):
-            loss = self.judge.loss(network)
+        loss = self._loss(network)
         # False for nan, where training diverged.
         kept = loss <= (np.inf if self.keep == "last" else self.loss)
-        notes = self.trainer.progress.history.setdefault("selection", [])
         confidence = self.probabilities(network).amax(dim=1)
-        coverage = float((confidence > self.threshold).float().mean())
-        notes.append({"stage": step, "loss": loss, "confident": coverage, "kept": kept})
+        self._write_down(step, loss=loss, confident=self._share(confidence), kept=kept)
         if kept:
             self.loss = loss
         return kept
@@ -90,6 +88,40 @@ class Run:
         if candidate is None:
             return network
         return candidate if self.judge_result(step, candidate) else network
+
+    def better_self_labeled(self, candidate, network):
+        """Return what self-labelling made, if there is something and it is no worse.
+
+        The SCAN loss cannot tell: it punishes a network for being right where a mined
+        neighbour is of another kind. See `is_improvement` for what can.
+        """
+        if candidate is None:
+            return network
+        before, after = self._answer(network), self._answer(candidate)
+        loss = self._loss(candidate)
+        comparison = compare_answers(before, after, self.threshold)
+        kept = self.keep == "last" or is_improvement(comparison)
+        kept = kept and bool(np.isfinite(loss))
+        notes = {name: now for name, (_, now) in comparison.items()}
+        self._write_down("self_labeling", loss=loss, **notes, kept=kept)
+        return candidate if kept else network
+
+    def _loss(self, network):
+        with self.isolated("judging"):
+            return self.judge.loss(network)
+
+    def _answer(self, network):
+        """Return the probabilities of all samples, and the share of equal views."""
+        probabilities = self.probabilities(network)
+        with self.isolated("judging"):
+            return probabilities, self.judge.invariance(network, probabilities)
+
+    def _share(self, confidence):
+        return float((confidence > self.threshold).float().mean())
+
+    def _write_down(self, step, **notes):
+        selection = self.trainer.progress.history.setdefault("selection", [])
+        selection.append({"stage": step} | notes)
 
 
 def find_prototypes(labels, confidence, embedding, n_clusters):

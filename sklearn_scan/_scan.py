@@ -636,7 +636,7 @@ class SCANClustering(
                 freeze_encoder=training.freeze_encoder,
                 is_guarded=self.keep == "best",
             )
-        return run.better("self_labeling", candidate, network)
+        return run.better_self_labeled(candidate, network)
 
     def _describe(self, network, run):
         """Set the fitted attributes that follow from the network."""

@@ -27,12 +27,16 @@ class ConfidenceLoss(nn.Module):
     balanced : bool, default=True
         Weigh each sample by the inverse frequency of its pseudo-label among those that
         count, so that every cluster present pulls with the same force.
+    left_out : tuple of int, default=()
+        Clusters that nothing is learned about: samples of theirs do not count, and
+        other samples do not push them away.
     """
 
-    def __init__(self, threshold=0.99, balanced=True):
+    def __init__(self, threshold=0.99, balanced=True, left_out=()):
         super().__init__()
         self.threshold = threshold
         self.balanced = balanced
+        self.left_out = left_out
 
     def forward(self, weak, strong):
         """Return the loss of logits (b, n_clusters), and the confident fraction.
@@ -42,12 +46,21 @@ class ConfidenceLoss(nn.Module):
         """
         confidence, labels = at_least_float32(weak).softmax(dim=-1).max(dim=-1)
         weight = (confidence > self.threshold).to(confidence.dtype)
+        strong = at_least_float32(strong)
+        if self.left_out:
+            is_out = torch.zeros(weak.shape[1], dtype=torch.bool, device=weak.device)
+            is_out[list(self.left_out)] = True
+            weight = weight * ~is_out[labels]
+            # Not -inf: of a label that is left out the loss would be infinite.
+            strong = strong.masked_fill(is_out, torch.finfo(strong.dtype).min)
         confident = weight.mean()
         if self.balanced:
             counts = weight.new_zeros(weak.shape[-1])
             counts = counts.scatter_add(0, labels, weight)
             weight = weight / counts.clamp_min(1)[labels]
-        losses = F.cross_entropy(at_least_float32(strong), labels, reduction="none")
+        losses = F.cross_entropy(strong, labels, reduction="none")
+        # Only where they count: what is left out has losses beyond all bounds.
+        losses = losses.where(weight > 0, 0.0)
         loss = (weight * losses).sum() / weight.sum().clamp_min(1e-8)
         return loss, {"loss": loss, "confident": confident}
 
@@ -98,14 +111,23 @@ def self_label(
     Returns
     -------
     network : ClusterNetwork or None
-        None, after a warning, where there is nothing to learn from or where clusters
-        were lost: class balancing pulls a cluster without a confident member apart.
-        Without the guard there is a network in any case.
+        None, after a warning, where there is nothing to learn from, or where clusters
+        were lost. Clusters without a confident member are left out: class balancing
+        would pull them apart. Without the guard there is a network in any case, and
+        all clusters take part.
     """
     before = run.probabilities(network)
-    if is_guarded and (objection := _object_to_start(before, loss.threshold)):
-        _warn(objection)
+    left_out = find_unsure_clusters(before, loss.threshold)
+    n_found = len(before.argmax(dim=1).unique())
+    if is_guarded and n_found - len(left_out) < 2:
+        _warn(
+            f"Self-labelling was left out: {len(left_out)} of {n_found} clusters have "
+            f"no sample above threshold={loss.threshold} (the largest confidence is "
+            f"{float(before.max()):.4f}). Lower threshold, or train longer."
+        )
         return None
+    if is_guarded:
+        loss = ConfidenceLoss(loss.threshold, loss.balanced, left_out)
     network = copy.deepcopy(network)
     module = SelfLabelingNetwork(network, views)
     with network.frozen_encoder(freeze_encoder):
@@ -118,10 +140,8 @@ def self_label(
             snapshot=run.snapshot_of(network, schedule.batch_size),
         )
         run.settle(network, schedule.batch_size)
-    after = run.probabilities(network)
-    if is_guarded and len(after.argmax(dim=1).unique()) < len(
-        before.argmax(dim=1).unique()
-    ):
+    n_left = len(run.probabilities(network).argmax(dim=1).unique())
+    if is_guarded and n_left < n_found:
         _warn(
             "Self-labelling left a cluster without members; its result was discarded, "
             "and that of the clustering step stands."
@@ -130,17 +150,54 @@ def self_label(
     return network
 
 
-def _object_to_start(probabilities, threshold):
-    """Say why not, where some cluster with members has no confident one."""
+def find_unsure_clusters(probabilities, threshold):
+    """Return the clusters that have members, and none above `threshold`."""
     confidence, labels = probabilities.max(dim=1)
-    n_found = len(labels.unique())
-    n_covered = len(labels[confidence > threshold].unique())
-    if n_covered == n_found:
-        return None
+    found = set(labels.tolist())
+    return tuple(sorted(found - set(labels[confidence > threshold].tolist())))
+
+
+# What self-labelling may lose of the agreement with earlier sure answers, and of the
+# invariance under views.
+_LEAST_AGREEMENT = 0.98
+_MOST_LOST_INVARIANCE = 0.005
+
+
+def compare_answers(before, after, threshold):
+    """Compare what two networks answer, of which the second was self-labelled.
+
+    Parameters
+    ----------
+    before, after : tuple of (Tensor of shape (n_samples, n_clusters), float)
+        The probabilities of the samples, and the invariance: the share of samples of
+        which a view is in the same cluster.
+    threshold : float
+        Above which a network is sure.
+
+    Returns
+    -------
+    comparison : dict of tuple of float
+        Before and after: "confident", the share of samples that the network is sure of;
+        "agreement", the share with the same cluster among those that both are sure of;
+        and "invariance".
+    """
+    (old, old_invariance), (new, new_invariance) = before, after
+    was_sure, is_sure = (p.amax(dim=1) > threshold for p in (old, new))
+    same = (old.argmax(dim=1) == new.argmax(dim=1))[was_sure & is_sure].float()
+    return {
+        "confident": (float(was_sure.float().mean()), float(is_sure.float().mean())),
+        "agreement": (1.0, float(same.mean()) if len(same) else 0.0),
+        "invariance": (old_invariance, new_invariance),
+    }
+
+
+def is_improvement(comparison):
+    """Say whether answers are surer, faithful to sure ones, and see through views."""
+    lost = {name: old - new for name, (old, new) in comparison.items()}
     return (
-        f"Self-labelling was left out: {n_found - n_covered} of {n_found} clusters "
-        f"have no sample above threshold={threshold} (the largest confidence is "
-        f"{float(confidence.max()):.4f}). Lower threshold, or train longer."
+        lost["confident"] <= 0
+        and lost["agreement"] <= 1 - _LEAST_AGREEMENT
+        and lost["invariance"] <= _MOST_LOST_INVARIANCE
     )
 
 
