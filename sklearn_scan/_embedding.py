@@ -15,7 +15,13 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_scan._engine import Unfinished, is_caching, one_at_a_time, source_of
+from sklearn_scan._engine import (
+    Unfinished,
+    is_caching,
+    one_at_a_time,
+    source_of,
+    training_turn,
+)
 from sklearn_scan._sources import check_samples
 from sklearn_scan._version import __version__
 from sklearn_scan.neighbors import mine_neighbors
@@ -122,7 +128,7 @@ def learn_embedding(X, pretext, memory, trainer):
     factories = (getattr(pretext, n, "") for n in ("encoder", "views", "optimizer"))
     origin = (__version__, *map(source_of, factories))
     train = remembers.cache(train_pretext, ignore=["trainer"])
-    with one_at_a_time(remembers, lambda: _name_of(X, key)):
+    with training_turn(), one_at_a_time(remembers, lambda: _name_of(X, key)):
         try:
             state, embedding = train(X, key, origin, trainer)
         except Unfinished as unfinished:

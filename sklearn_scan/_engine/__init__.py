@@ -18,7 +18,12 @@ from sklearn_scan._engine._data import (
 )
 from sklearn_scan._engine._net import StageNet
 from sklearn_scan._engine._progress import FitProgress
-from sklearn_scan._engine._runtime import Runtime, resolve_seed, spawn_seeds
+from sklearn_scan._engine._runtime import (
+    Runtime,
+    resolve_seed,
+    spawn_seeds,
+    training_turn,
+)
 from sklearn_scan._engine._schedule import ANNEALINGS, OPTIMIZERS, Schedule
 from sklearn_scan._engine._training import (
     Trainer,
@@ -51,5 +56,6 @@ __all__ = [
     "settle_statistics",
     "source_of",
     "spawn_seeds",
+    "training_turn",
     "wrap_trained",
 ]
