@@ -204,7 +204,8 @@ def transform_rows(rows, pretext):
             f"{embedding.shape} for {len(rows)} samples; needed is ({len(rows)}, "
             "n_features)."
         )
-    return embedding
+    # Rows that were passed through are the memory of the user, who may change it.
+    return embedding.copy() if np.may_share_memory(embedding, rows) else embedding
 
 
 def as_rows(X):
