@@ -65,9 +65,18 @@ class Runtime:
         return cls(device, precision)
 
     def autocast(self):
-        """Return the context in which a network is trained."""
+        """Return the context in which a network is trained.
+
+        Without autocast's cache of weights: in older releases (pytorch issue 105211) it
+        also keeps what was cast without a graph, under `no_grad`, so that a pass for
+        targets takes the gradients of the pass after it. Weights that serve once per
+        step are cast once in any case.
+        """
         return torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"
+            self.device.type,
+            torch.bfloat16,
+            enabled=self.precision == "bfloat16",
+            cache_enabled=False,
         )
 
     @contextmanager
