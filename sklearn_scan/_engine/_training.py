@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from joblib import Memory
 from torch.optim.swa_utils import update_bn
 
@@ -20,6 +19,7 @@ from sklearn_scan._engine._checkpoint import (
     identify_stage,
 )
 from sklearn_scan._engine._data import Batches, Samples
+from sklearn_scan._engine._lock import hold
 from sklearn_scan._engine._net import StageNet
 from sklearn_scan._engine._progress import FitProgress
 from sklearn_scan._engine._runtime import Runtime
@@ -110,8 +110,7 @@ def one_at_a_time(memory, identify):
     location = getattr(memory, "location", None)
     if location is None:
         return nullcontext()
-    Path(location).mkdir(parents=True, exist_ok=True)
-    return FileLock(Path(location) / f"sklearn_scan-{identify()}.lock")
+    return hold(Path(location) / f"sklearn_scan-{identify()}.lock")
 
 
 def _run_to_arrays(stage, identity, job):
