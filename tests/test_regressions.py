@@ -62,13 +62,6 @@ def test_precisions_are_cached_apart(images, tmp_path):
     assert not np.array_equal(half.embedding_, full.embedding_)
 
 
-def test_a_factory_that_cannot_be_cached_is_named(images, tmp_path):
-    pretext = SimCLR(encoder=lambda shape: torch.nn.Flatten(), epochs=1)
-    with pytest.raises(ValueError, match="top level of a module, or leave memory out"):
-        quick(pretext=pretext, memory=tmp_path).fit(images)
-    quick(pretext=pretext).fit(images)
-
-
 def test_the_cache_is_announced(images, tmp_path, capsys):
     quick(memory=tmp_path).fit(images)
     quick(memory=tmp_path, verbose=1).fit(images)

@@ -8,7 +8,6 @@ samples before an epoch has `begin_epoch` (see `StageNet`). A stage knows nothin
 devices, precision, checkpoints or progress.
 """
 
-from sklearn_scan._engine._checkpoint import source_of
 from sklearn_scan._engine._data import (
     Batches,
     IndexedSamples,
@@ -16,6 +15,7 @@ from sklearn_scan._engine._data import (
     Samples,
     left_align,
 )
+from sklearn_scan._engine._fingerprint import fingerprint
 from sklearn_scan._engine._net import StageNet
 from sklearn_scan._engine._progress import FitProgress
 from sklearn_scan._engine._runtime import (
@@ -48,13 +48,13 @@ __all__ = [
     "StageNet",
     "Trainer",
     "Unfinished",
+    "fingerprint",
     "infer",
     "is_caching",
     "left_align",
     "one_at_a_time",
     "resolve_seed",
     "settle_statistics",
-    "source_of",
     "spawn_seeds",
     "training_turn",
     "wrap_trained",
