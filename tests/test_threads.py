@@ -4,6 +4,7 @@
 import multiprocessing
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -114,6 +115,28 @@ def test_cross_validation_in_threads(dtype, switching):
     with parallel_config(backend="threading", n_jobs=3):
         together = cross_validate(quick(), IMAGES, cv=cv, error_score="raise")
     np.testing.assert_array_equal(alone["test_score"], together["test_score"])
+
+
+def test_a_fit_within_a_fit_does_not_wait_for_a_thread_that_waits_for_it(tmp_path):
+    # As a callback may do, while another thread wants the same pretext.
+    trains, answers = threading.Event(), []
+
+    def fit():
+        answers.append(quick(memory=str(tmp_path)).fit(IMAGES).labels_)
+
+    def fit_within():
+        with RUNTIME.isolated(0):
+            trains.set()
+            time.sleep(1)
+            fit()
+
+    threads = [threading.Thread(target=f, daemon=True) for f in (fit_within, fit)]
+    threads[0].start()
+    trains.wait()
+    threads[1].start()
+    for thread in threads:
+        thread.join(timeout=120)
+    np.testing.assert_array_equal(*answers)
 
 
 # What all that stands on: `Runtime.isolated`.
