@@ -20,10 +20,11 @@ from torch import nn
 from sklearn_scan._engine import (
     Samples,
     Unfinished,
+    fingerprint,
     is_caching,
     make_step,
     one_at_a_time,
-    source_of,
+    training_turn,
 )
 from sklearn_scan._nets import build_encoder
 from sklearn_scan._sources import ArraySource, check_samples
@@ -178,26 +179,23 @@ def learn_embedding(X, pretext, memory, trainer):
     embedding : ndarray of shape (n_samples, n_features), dtype float32
     """
     if not isinstance(pretext, BasePretext):
-        rows = as_rows(X)
-        with one_at_a_time(memory, lambda: _name_of(rows, pretext)):
-            return memory.cache(fit_transformer)(rows, pretext)
+        return _learn_elsewhere(as_rows(X), pretext, memory, trainer.progress)
     # Weights are loaded in no time, and joblib would not see that their file changed.
     remembers = memory if pretext._trains else Memory(None)
     # Here, and not stage by stage: what trained it on a GPU serves on a CPU.
     trainer = replace(trainer, memory=Memory(None))
-    if not is_caching(remembers):
-        return pretext, _fit_and_embed(X, pretext, trainer)
     # The device and the verbosity change nothing in what is learned; the precision is
-    # that of this fit, and code is not what joblib sees of a factory.
+    # that of this fit.
     key = clone(pretext).set_params(
         device="auto", verbose=0, precision=trainer.runtime.precision
     )
-    factories = (getattr(pretext, n, "") for n in ("encoder", "views", "optimizer"))
-    origin = (__version__, *map(source_of, factories))
-    train = remembers.cache(train_pretext, ignore=["trainer"])
-    with one_at_a_time(remembers, lambda: _name_of(X, key)):
+    identity = is_caching(remembers) and _identify(key, trainer.progress)
+    if not identity:
+        return pretext, _fit_and_embed(X, pretext, trainer)
+    train = remembers.cache(train_pretext, ignore=["pretext", "trainer"])
+    with training_turn(), one_at_a_time(remembers, lambda: _lock_name(X, identity)):
         try:
-            state, embedding = train(X, key, origin, trainer)
+            state, embedding = train(X, identity, key, trainer)
         except Unfinished as unfinished:
             state, embedding = unfinished.args
     check_samples(pretext, X, reset=True)
@@ -208,7 +206,7 @@ def learn_embedding(X, pretext, memory, trainer):
     return pretext, embedding
 
 
-def train_pretext(X, pretext, origin, trainer):
+def train_pretext(X, identity, pretext, trainer):
     """Train one of our pretext tasks; return its state and the embedding."""
     pretext = clone(pretext)
     embedding = _fit_and_embed(X, pretext, trainer)
@@ -246,18 +244,47 @@ def find_neighbors(embedding, K, *, metric, device, memory):
     return np.ascontiguousarray(neighbors[:, :K])
 
 
-def _name_of(X, pretext):
-    """Return what a pretext and its samples are known by."""
+def _learn_elsewhere(rows, pretext, memory, progress):
+    """Fit any transformer on rows, or fetch it from the cache."""
+    identity = is_caching(memory) and _identify(pretext, progress)
+    if identity and (objection := _object_to_pickling(pretext)):
+        progress.warn_uncached("the pretext", objection)
+        identity = None
+    if not identity:
+        return fit_transformer(rows, identity, pretext)
+    remember = memory.cache(fit_transformer, ignore=["pretext"])
+    with one_at_a_time(memory, lambda: _lock_name(rows, identity)):
+        return remember(rows, identity, pretext)
+
+
+def _identify(pretext, progress):
+    """Return what a pretext is known by; None, after a warning, where there is none."""
+    parts = {"class": fingerprint(type(pretext)), "version": __version__}
+    for name, value in pretext.get_params(deep=False).items():
+        try:
+            parts[name] = fingerprint(value)
+        except TypeError as error:
+            progress.warn_uncached(
+                f"the pretext {type(pretext).__name__}",
+                f"its parameter {name!r} is not known again, as {error}",
+            )
+            return None
+    return fingerprint(parts)
+
+
+def _object_to_pickling(pretext):
+    """Say why a transformer, which is cached as a whole, cannot be written."""
     try:
-        return joblib.hash((X, pretext))
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"memory= needs a pretext that can be pickled, and {pretext!r} cannot. "
-            "Define its factories at the top level of a module, or leave memory out."
-        ) from error
+        pickle.dumps(pretext)
+    except Exception as error:
+        return f"it cannot be pickled ({error})"
 
 
-def fit_transformer(rows, pretext):
+def _lock_name(X, identity):
+    return joblib.hash((X, identity))
+
+
+def fit_transformer(rows, identity, pretext):
     """Fit any transformer on rows; return it and the embedding."""
     return pretext.fit(rows, None), transform_rows(rows, pretext)
 
@@ -271,7 +298,8 @@ def transform_rows(rows, pretext):
             f"{embedding.shape} for {len(rows)} samples; needed is ({len(rows)}, "
             "n_features)."
         )
-    return embedding
+    # Rows that were passed through are the memory of the user, who may change it.
+    return embedding.copy() if np.may_share_memory(embedding, rows) else embedding
 
 
 def as_rows(X):

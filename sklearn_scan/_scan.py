@@ -240,6 +240,12 @@ class SCANClustering(
     those of batch normalisation among them. Batches split the data evenly, so that
     none is left out for being short.
 
+    *Threads.* Torch has one random generator and one default type per process, and
+    `fit` borrows both. So the fits in the threads of one process take turns where they
+    train: each gives what it gives alone, and no time is saved. Processes train at the
+    same time. Do not draw random numbers from torch in one thread while another is in
+    `fit`.
+
     References
     ----------
     .. [1] W. Van Gansbeke, S. Vandenhende, S. Georgoulis, M. Proesmans and L. Van Gool,

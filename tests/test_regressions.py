@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What once went wrong."""
 
+import re
+import tomllib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from sklearn.exceptions import NotFittedError
+from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_scan import SCANClustering, Training
+from sklearn_scan._embedding import transform_rows
 from sklearn_scan.pretext import SimCLR
 
 pytestmark = pytest.mark.filterwarnings(
@@ -54,13 +60,6 @@ def test_precisions_are_cached_apart(images, tmp_path):
     half = quick(memory=tmp_path, precision="bfloat16").fit(images)
     full = quick(memory=tmp_path, precision="float32").fit(images)
     assert not np.array_equal(half.embedding_, full.embedding_)
-
-
-def test_a_factory_that_cannot_be_cached_is_named(images, tmp_path):
-    pretext = SimCLR(encoder=lambda shape: torch.nn.Flatten(), epochs=1)
-    with pytest.raises(ValueError, match="top level of a module, or leave memory out"):
-        quick(pretext=pretext, memory=tmp_path).fit(images)
-    quick(pretext=pretext).fit(images)
 
 
 def test_the_cache_is_announced(images, tmp_path, capsys):
@@ -154,3 +153,36 @@ def test_parameters_set_after_fit_wait_for_the_next(images):
     clusterer = quick(image_shape=(8, 8)).fit(rows)
     clusterer.set_params(image_shape=None, pretext="auto")
     np.testing.assert_array_equal(clusterer.predict(rows), clusterer.labels_)
+
+
+@pytest.mark.parametrize("pretext", ["auto", FunctionTransformer()])
+def test_the_embedding_is_not_the_memory_of_X(blobs, pretext):
+    X = blobs[0].copy()
+    clusterer = SCANClustering(
+        3, pretext=pretext, clustering=Training(epochs=3), random_state=0
+    ).fit(X)
+    embedding, probabilities = clusterer.transform(X), clusterer.predict_proba(X)
+    assert not np.shares_memory(clusterer.embedding_, X)
+    assert not np.shares_memory(embedding, X)
+    kept = X.copy()
+    X[:] = 0
+    np.testing.assert_array_equal(clusterer.embedding_, kept)
+    np.testing.assert_array_equal(embedding, kept)
+    np.testing.assert_array_equal(clusterer.predict_proba(kept), probabilities)
+
+
+def test_an_embedding_of_its_own_is_not_copied():
+    made = np.ones((4, 2), dtype=np.float32)
+    rows = np.zeros((4, 2), dtype=np.float32)
+    assert transform_rows(rows, FunctionTransformer(lambda X: made)) is made
+    assert transform_rows(rows, FunctionTransformer()) is not rows
+
+
+def test_every_dependency_is_imported():
+    root = Path(__file__).parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    names = {"scikit-learn": "sklearn", "faiss-cpu": "faiss", "pillow": "PIL"}
+    code = "\n".join(f.read_text() for f in root.glob("sklearn_scan/**/*.py"))
+    imported = set(re.findall(r"^\s*(?:import|from) (\w+)", code, re.MULTILINE))
+    needed = [re.match(r"[\w-]+", line)[0] for line in project["dependencies"]]
+    assert {names.get(name, name) for name in needed} - imported == set()

@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Searches, cross-validation and the cache of the pretext."""
 
-import sys
 import warnings
 
 import joblib
 import numpy as np
 import pytest
-import torch
 from sklearn.cluster import KMeans
-from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import (
@@ -22,7 +19,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_scan import SCANClustering, Training
-from sklearn_scan._engine import _checkpoint
 from sklearn_scan._engine._training import _Job
 from sklearn_scan.metrics import hungarian_accuracy_scorer, majority_accuracy_scorer
 from sklearn_scan.pretext import SimCLR
@@ -304,41 +300,3 @@ def test_the_cache_gives_the_same_neighbours_among_duplicates(tmp_path):
         for memory in (None, str(tmp_path))
     )
     assert np.array_equal(plain, cached)
-
-
-def sgd_or_adam(parameters, lr, weight_decay):
-    return OPTIMIZER[0](parameters, lr=lr)
-
-
-OPTIMIZER = [torch.optim.SGD]
-
-
-def test_an_edited_optimizer_is_not_taken_for_the_old_one(tmp_path, monkeypatch):
-    X = load_digits().data[:60]
-    clusterer = SCANClustering(
-        3,
-        clustering=Training(optimizer=sgd_or_adam, epochs=3),
-        memory=str(tmp_path),
-        random_state=0,
-    )
-    before = clusterer.fit(X).confidence_
-    monkeypatch.setattr(sys.modules[__name__], "OPTIMIZER", [torch.optim.Adam])
-    read = _checkpoint._read_source
-    monkeypatch.setattr(_checkpoint, "_read_source", lambda f: read(f) + "# edited")
-    after = clusterer.fit(X).confidence_
-    assert not np.array_equal(before, after)
-
-
-def test_views_that_cannot_be_pickled_are_trained_anew(digits, tmp_path):
-    X, _ = digits
-    clusterer = SCANClustering(
-        3,
-        pretext=SimCLR(epochs=1),
-        clustering=Training(epochs=1),
-        fine_tuning=Training(epochs=1, views=lambda shape: torch.nn.Identity()),
-        self_labeling=None,
-        memory=str(tmp_path),
-        random_state=0,
-    )
-    first = clusterer.fit(X).labels_
-    assert np.array_equal(clusterer.fit(X).labels_, first)

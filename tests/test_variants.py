@@ -449,12 +449,6 @@ def test_a_torn_checkpoint_says_which(images, tmp_path):
         quick(checkpoint=tmp_path).fit(images)
 
 
-def test_a_checkpoint_needs_what_can_be_pickled(images, tmp_path):
-    training = Training(epochs=1, optimizer=lambda p, **k: torch.optim.SGD(p, **k))
-    with pytest.raises(ValueError, match="can be pickled, and of the stage"):
-        quick(fine_tuning=training, checkpoint=tmp_path).fit(images)
-
-
 # What review found.
 
 

@@ -8,7 +8,6 @@ samples before an epoch has `begin_epoch` (see `StageNet`). A stage knows nothin
 devices, precision, checkpoints or progress.
 """
 
-from sklearn_scan._engine._checkpoint import source_of
 from sklearn_scan._engine._data import (
     Batches,
     IndexedSamples,
@@ -16,10 +15,16 @@ from sklearn_scan._engine._data import (
     Samples,
     left_align,
 )
+from sklearn_scan._engine._fingerprint import fingerprint
 from sklearn_scan._engine._memory_budget import inference_batch, make_step
 from sklearn_scan._engine._net import StageNet
 from sklearn_scan._engine._progress import FitProgress
-from sklearn_scan._engine._runtime import Runtime, resolve_seed, spawn_seeds
+from sklearn_scan._engine._runtime import (
+    Runtime,
+    resolve_seed,
+    spawn_seeds,
+    training_turn,
+)
 from sklearn_scan._engine._schedule import ANNEALINGS, OPTIMIZERS, Schedule
 from sklearn_scan._engine._training import (
     Trainer,
@@ -44,6 +49,7 @@ __all__ = [
     "StageNet",
     "Trainer",
     "Unfinished",
+    "fingerprint",
     "infer",
     "inference_batch",
     "is_caching",
@@ -52,7 +58,7 @@ __all__ = [
     "one_at_a_time",
     "resolve_seed",
     "settle_statistics",
-    "source_of",
     "spawn_seeds",
+    "training_turn",
     "wrap_trained",
 ]

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Going on, after an interruption, as if there had been none."""
 
-import inspect
 import os
 import pickle
-from functools import lru_cache
+import types
 from pathlib import Path
 
 import joblib
@@ -12,6 +11,7 @@ import torch
 from skorch.callbacks import Callback
 from skorch.history import History
 
+from sklearn_scan._engine._fingerprint import fingerprint
 from sklearn_scan._version import __version__
 
 # What every module has, and what its weights say already.
@@ -93,12 +93,6 @@ class Checkpoint(Callback):
 
 def checkpoint_path(folder, stage, identity):
     """Return the file of a stage that begins with what `identify_stage` says."""
-    if identity is None:
-        raise ValueError(
-            "checkpoint= needs views, losses and optimisers that can be pickled, and "
-            f"of the stage {stage!r} one cannot. Define functions and classes at the "
-            "top level of a module, or leave checkpoint out."
-        )
     return Path(folder) / f"{stage}-{identity[:16]}.pt"
 
 
@@ -106,58 +100,53 @@ def identify_stage(module, criterion, data, schedule, runtime):
     """Return a hash of all that a stage begins with.
 
     That is the weights it is given, which hold what the stages before have done, the
-    data, the generator, the settings, and the code of the modules. So no stage goes on
-    where a different one stopped, or is taken for it.
+    data, the generator, the settings, and the code of the modules and of the optimiser
+    with all that it refers to. So no stage goes on where a different one stopped, or is
+    taken for it.
 
     Returns
     -------
-    identity : str or None
-        None where a part cannot be pickled.
+    identity : str
+
+    Raises
+    ------
+    TypeError
+        Where a part is not known again.
     """
-    parts = [module, criterion]
+    parts = {"optimizer": schedule.optimizer}
+    for name, part in (*module.named_modules(), *criterion.named_modules()):
+        parts[f"{type(part).__name__} {name}".strip()] = _describe(part)
     identity = {
         "version": __version__,
-        "settings": (schedule, runtime.precision),
+        "settings": fingerprint(vars(schedule) | {"optimizer": None}),
+        "precision": runtime.precision,
         "generator": torch.get_rng_state().numpy(),
         "weights": {k: v.cpu().numpy() for k, v in module.state_dict().items()},
-        "code": sorted({_code_of(m) for part in parts for m in part.modules()}),
-        "optimizer": source_of(schedule.optimizer),
-        "parameters": [_settings_of(m) for part in parts for m in part.modules()],
+        "parts": [(n, _fingerprint_part(n, part)) for n, part in parts.items()],
         "data": (data.source.array, data.identity),
     }
+    return joblib.hash(identity)
+
+
+def _fingerprint_part(name, part):
     try:
-        return joblib.hash(identity)
-    except (pickle.PicklingError, AttributeError, TypeError):
-        return None
+        return fingerprint(part)
+    except TypeError as error:
+        raise TypeError(f"{name} is not known again: {error}") from error
 
 
-@lru_cache(maxsize=256)
-def _read_source(factory):
-    """Read the code of a class or function; slow, and the same for the same object."""
-    return inspect.getsource(factory)
-
-
-def source_of(factory):
-    """Return the code of a class or function; None for names, and where there is none.
-
-    With it in a key, an edited factory is not taken for the old one.
-    """
-    try:
-        return _read_source(factory)
-    except (OSError, TypeError):
-        return None
-
-
-def _code_of(module):
-    return source_of(type(module)) or repr(type(module))
+def _describe(module):
+    """Return what a module does, but for its weights and its parts."""
+    # Of this package itself, code under development is told apart as well.
+    held = vars(type(module)).values()
+    code = [f.__code__ for f in held if isinstance(f, types.FunctionType)]
+    return type(module), code, _settings_of(module)
 
 
 def _settings_of(module):
     """Return what was set on a module, but for its weights and its parts."""
     return {
-        name: value
-        for name, value in vars(module).items()
-        if name not in _OF_MODULES and not isinstance(value, torch.Tensor)
+        name: value for name, value in vars(module).items() if name not in _OF_MODULES
     }
 
 

@@ -2,6 +2,7 @@
 """Telling the person, and scikit-learn's callbacks, how far `fit` has come."""
 
 import time
+import warnings
 from contextlib import contextmanager
 
 from skorch.callbacks import Callback
@@ -39,6 +40,7 @@ class FitProgress:
         self.y = y
         self.history = {}
         self.was_stopped = False
+        self.has_warned = False
 
     @contextmanager
     def stage(self, name, n_epochs, annealing, snapshot=None):
@@ -62,6 +64,17 @@ class FitProgress:
             y=self.y,
             reconstruction_attributes=snapshot,
         )
+
+    def warn_uncached(self, what, reason):
+        """Warn, once per fit, that something is learned anew in every fit."""
+        if not self.has_warned:
+            self.has_warned = True
+            warnings.warn(
+                f"memory= does not hold {what}: {reason}. It is learned anew in every "
+                "fit.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def say(self, text):
         """Print a line, if lines are wanted."""

@@ -3,14 +3,41 @@
 
 Global state is borrowed: generators and grad mode are as they were when the
 context ends, whether it ends well, by an exception or by an interrupt.
+
+Torch has one generator and one default type per process, which threads share: whoever
+borrows them waits for the one who has them.
 """
 
+import os
+import threading
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
+
+_turn = threading.RLock()
+
+
+def _forget_turn():
+    """Begin anew in a forked process, which has none of the threads of its parent."""
+    global _turn
+    _turn = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_turn)
+
+
+def training_turn():
+    """Return the lock of this process that a thread holds while it trains.
+
+    Whoever needs the lock file of a cache as well takes this one first. Else a thread
+    that has the file would wait for one that is training, whose callback may fit an
+    estimator, and wait for the file.
+    """
+    return _turn
 
 
 @dataclass(frozen=True)
@@ -38,17 +65,30 @@ class Runtime:
         return cls(device, precision)
 
     def autocast(self):
-        """Return the context in which a network is trained."""
+        """Return the context in which a network is trained.
+
+        Without autocast's cache of weights: in older releases (pytorch issue 105211) it
+        also keeps what was cast without a graph, under `no_grad`, so that a pass for
+        targets takes the gradients of the pass after it. Weights that serve once per
+        step are cast once in any case.
+        """
         return torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"
+            self.device.type,
+            torch.bfloat16,
+            enabled=self.precision == "bfloat16",
+            cache_enabled=False,
         )
 
     @contextmanager
     def isolated(self, seed):
-        """Seed torch, enable gradients, undo the user's defaults; put all back."""
+        """Seed torch, enable gradients, undo the user's defaults; put all back.
+
+        Threads take turns.
+        """
         cuda = self.device.type == "cuda"
         devices = [self.device] if cuda else []
         with (
+            training_turn(),
             torch.random.fork_rng(devices=devices),
             torch.inference_mode(False),
             torch.enable_grad(),

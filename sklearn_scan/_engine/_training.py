@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from joblib import Memory
 from torch.optim.swa_utils import update_bn
 
@@ -20,6 +19,7 @@ from sklearn_scan._engine._checkpoint import (
     identify_stage,
 )
 from sklearn_scan._engine._data import Batches, Samples
+from sklearn_scan._engine._lock import hold
 from sklearn_scan._engine._memory_budget import (
     affordable_batch,
     available_memory,
@@ -121,12 +121,17 @@ class Trainer:
         size = self.plan_batches(stage, schedule.batch_size, data, prepare)
         schedule = replace(schedule, batch_size=size)
         job = _Job(self, stage, module, criterion, data, schedule, snapshot)
-        if not is_caching(self.memory) or job.identity is None:
+        if not is_caching(self.memory):
+            return job.run()
+        try:
+            identity = job.identity
+        except TypeError as error:
+            self.progress.warn_uncached(f"the stage {stage!r}", error)
             return job.run()
         remember = self.memory.cache(_run_to_arrays, ignore=["job"])
-        with one_at_a_time(self.memory, lambda: f"{stage}-{job.identity}"):
+        with one_at_a_time(self.memory, lambda: f"{stage}-{identity}"):
             try:
-                weights, records = remember(stage, job.identity, job)
+                weights, records = remember(stage, identity, job)
             except Unfinished:
                 pass
         if job.net is not None:
@@ -159,8 +164,7 @@ def one_at_a_time(memory, identify):
     location = getattr(memory, "location", None)
     if location is None:
         return nullcontext()
-    Path(location).mkdir(parents=True, exist_ok=True)
-    return FileLock(Path(location) / f"sklearn_scan-{identify()}.lock")
+    return hold(Path(location) / f"sklearn_scan-{identify()}.lock")
 
 
 def _run_to_arrays(stage, identity, job):
@@ -190,10 +194,21 @@ class _Job:
 
     @cached_property
     def identity(self):
-        """Return a hash of all that the stage begins with; None where there is none."""
+        """Return a hash of all that the stage begins with."""
         return identify_stage(
             self.module, self.criterion, self.data, self.schedule, self.trainer.runtime
         )
+
+    def known_by(self):
+        """Return the identity; say why `checkpoint=` cannot be had without."""
+        try:
+            return self.identity
+        except TypeError as error:
+            raise ValueError(
+                "checkpoint= needs views, losses and optimisers that are known again, "
+                f"and of the stage {self.stage!r}, {error}. Leave that out, or leave "
+                "checkpoint out."
+            ) from error
 
     def run(self):
         """Train, from a checkpoint if there is one, and return the net."""
@@ -208,7 +223,7 @@ class _Job:
             n_done = 0
             if self.trainer.checkpoint is not None:
                 folder = self.trainer.checkpoint
-                path = checkpoint_path(folder, self.stage, self.identity)
+                path = checkpoint_path(folder, self.stage, self.known_by())
                 checkpoint = Checkpoint(path, recorder, annealing)
                 n_done = checkpoint.n_done
                 # Before the reporter, which may be told to stop.
