@@ -296,6 +296,26 @@ def test_strong_views_teach_the_encoder_in_training_mode(stages, images):
     assert all(p.grad.abs().sum() > 0 for p in network.parameters() if p.ndim == 4)
 
 
+@pytest.mark.parametrize(
+    ("step", "drawn"),
+    [
+        ("fine_tuning", ("crop", "flip", "light")),
+        ("self_labeling", ("flip", "shapes", "cutout")),
+    ],
+)
+def test_of_full_frames_self_labelling_draws_the_strong_views(step, drawn):
+    """Of noise, in gray, of which a mirror is as likely as the image itself."""
+    noise = np.random.default_rng(0).integers(0, 256, (N, 8, 8), dtype=np.uint8)
+    pretext = fit_pretext(noise, tiny)
+
+    def loss(views):
+        training = Training(epochs=1, views=views)
+        clusterer = quick(pretext, threshold=0.1, **{step: training}).fit(noise)
+        return clusterer.history_[step][0]["loss"]
+
+    assert loss("auto") == loss(None) == loss(drawn) != loss(drawn[:-1])
+
+
 class Neighbourless(nn.Module):
     """Views that show another sample of the batch."""
 
