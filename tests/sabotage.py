@@ -301,13 +301,6 @@ FAULTS = [
         "engine wiring",
     ),
     Fault(
-        "a trained network stays in training mode",
-        "_engine/_training.py",
-        "net.module_.eval()",
-        "pass",
-        "engine wiring",
-    ),
-    Fault(
         "statistics of batch normalisation stay those of views",
         "_engine/_training.py",
         "update_bn(Batches(Samples(source), batch_size), encoder)",
@@ -813,7 +806,7 @@ def limited_time():
 def describe(fault):
     """Apply a fault; return whether it was noticed, and a line about it."""
     status, output = run_tests(fault, fault.test_files)
-    first = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
+    first = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", output, re.MULTILINE)
     # 1: some test failed. Others: pytest could not even begin, which says nothing.
     if status == 1 and first:
         return True, f"caught      {fault.name}: by {first[1]}"
