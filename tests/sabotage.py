@@ -452,7 +452,7 @@ FAULTS = [
     ),
     # Pretext tasks.
     Fault(
-        "the later steps train the encoder of the pretext itself",
+        "the clusterer and its pretext share their weights",
         "pretext/_base.py",
         "return copy.deepcopy(self.net_.module_.encoder)",
         "return self.net_.module_.encoder",

@@ -134,6 +134,15 @@ def test_no_step_changes_the_pretext(stages, trained, images, n_steps):
 
 
 @pytest.mark.parametrize("n_steps", range(1, 4))
+def test_a_clusterer_has_weights_of_its_own(stages, n_steps):
+    """Whoever trains the net of a clusterer on does not change its pretext."""
+    clusterer = stages[n_steps - 1]
+    nets = (clusterer.pretext_.net_.module_, clusterer.net_.module_)
+    theirs, ours = ({p.data_ptr() for p in net.parameters()} for net in nets)
+    assert not theirs & ours
+
+
+@pytest.mark.parametrize("n_steps", range(1, 4))
 def test_fitted_attributes_are_those_of_the_last_step(stages, images, n_steps):
     clusterer = stages[n_steps - 1]
     proba = clusterer.predict_proba(images)
