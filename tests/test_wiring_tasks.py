@@ -198,6 +198,12 @@ def test_the_rate_of_a_step_rises_and_falls_to_zero(images, step, epochs):
         assert len(Rates.seen) == 80
 
 
+def test_the_search_of_heads_takes_its_whole_length(blobs):
+    """Also where there is nothing to learn, as with one cluster."""
+    clusterer = SCANClustering(1, n_heads=1, random_state=0).fit(blobs[0])
+    assert len(clusterer.history_["clustering"]) == 300
+
+
 def test_steps_draw_from_generators_of_their_own(images):
     """Leaving one out changes nothing in the others."""
     clusterer = SCANClustering(
