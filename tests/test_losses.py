@@ -253,6 +253,11 @@ def test_without_a_confident_sample_loss_and_gradient_are_zero(device, balanced)
     assert torch.equal(strong.grad, torch.zeros_like(strong))
 
 
+def test_a_sample_at_the_threshold_is_not_confident(device):
+    weak = leaf([[0, 0], [0, 1]], device)  # confidences of 0.5, exactly, and 0.73
+    assert float(ConfidenceLoss(0.5)(weak, weak)[1]["confident"]) == 0.5
+
+
 @pytest.mark.parametrize("balanced", [True, False])
 def test_confidence_loss_of_extreme_logits_is_exact(device, balanced):
     weak = leaf([[1e4, -1e4, 0], [-1e4, 1e4, 0]], device)

@@ -1,0 +1,866 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Break the package in one place at a time, and see whether the tests notice.
+
+    python tests/sabotage.py [NAME ...] [--jobs 2] [--list]
+
+A suite that is green says that the tests pass, and not that they would fail. Here every
+fault is applied alone, to a copy of the package, and the test files that should notice
+it are run on that copy. A fault that none of them notices is a gap in the tests; it is
+closed by a test of what should hold, and not by one of the line.
+
+NAME is any part of a fault's name. Without names, all faults are run. `--list` only
+checks that every fault still fits the source, which takes no time.
+"""
+
+import argparse
+import io
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "sklearn_scan"
+
+# Longer than any of the selections takes on a busy machine, and pytest's status then.
+SECONDS = 600
+TOO_LONG = 99
+
+# Done once, before processes are forked: together they take longer than most tests.
+SLOW_IMPORTS = [
+    "matplotlib",
+    "pandas",
+    "pytest",
+    "scipy.optimize",
+    "skorch",
+    "sklearn.callback",
+    "sklearn.datasets",
+    "sklearn.model_selection",
+    "sklearn.neighbors",
+    "sklearn.pipeline",
+    "torch",
+]
+
+# Loaded by pytest in the copy: what is tested there must be the copy, and not a package
+# that happens to be installed.
+PLUGIN = """
+from pathlib import Path
+
+import pytest
+import sklearn_scan
+
+
+def pytest_sessionstart():
+    if Path(sklearn_scan.__file__).parents[1] != Path(__file__).parent:
+        raise pytest.UsageError(f"{sklearn_scan.__file__} is not the copy")
+"""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One change of the source that makes it wrong.
+
+    Attributes
+    ----------
+    name : str
+        What is wrong then.
+    file : str
+        Within the package.
+    text : str
+        A piece of a line that occurs once in the file.
+    replacement : str
+        What is put in its place.
+    tests : str
+        The test files that should notice, by what follows "test_".
+    """
+
+    name: str
+    file: str
+    text: str
+    replacement: str
+    tests: str
+
+    @property
+    def test_files(self):
+        return [f"tests/test_{name}.py" for name in self.tests.split()]
+
+    def complaint(self):
+        """Say why the fault does not fit the source, or return None."""
+        path = ROOT / PACKAGE / self.file
+        if not path.exists():
+            return f"there is no {PACKAGE}/{self.file}"
+        n_found = path.read_text().count(self.text)
+        if n_found != 1:
+            return f"{self.file} holds {n_found} times, and not once: {self.text}"
+        missing = [file for file in self.test_files if not (ROOT / file).exists()]
+        return f"there is no {missing[0]}" if missing else None
+
+    def apply(self, copy):
+        path = copy / PACKAGE / self.file
+        changed = path.read_text().replace(self.text, self.replacement)
+        compile(changed, path, "exec")
+        path.write_text(changed)
+
+
+FAULTS = [
+    # Mining.
+    Fault(
+        "a sample is mined as its own neighbour",
+        "neighbors.py",
+        "is_other = candidates != first + np.arange(len(candidates))[:, None]",
+        "is_other = np.ones(candidates.shape, dtype=bool)",
+        "neighbors",
+    ),
+    Fault(
+        "the cosine is taken of rows that are not of unit length",
+        "neighbors.py",
+        'rows = _unit_rows(rows) if metric == "cosine" else _unit_scale(rows)',
+        "rows = _unit_scale(rows)",
+        "neighbors",
+    ),
+    Fault(
+        "a sample stays among the neighbours that fit is given",
+        "neighbors.py",
+        "neighbors[neighbors == np.arange(n_samples)[:, None]] = -1",
+        "pass",
+        "wiring",
+    ),
+    Fault(
+        "the farthest of the mined neighbours are kept",
+        "_embedding.py",
+        "neighbors[:, :K])",
+        "neighbors[:, -K:])",
+        "wiring wiring_cache",
+    ),
+    Fault(
+        "rows are mined by the cosine",
+        "_scan.py",
+        'return "cosine" if self._is_end_to_end() else "euclidean"',
+        'return "cosine"',
+        "wiring",
+    ),
+    Fault(
+        "more neighbours are mined than a cluster has members",
+        "_scan.py",
+        "half_a_cluster = max(1, n_samples // (2 * int(self.n_clusters)))",
+        "half_a_cluster = n_samples",
+        "wiring",
+    ),
+    # Batches.
+    Fault(
+        "the neighbour that is drawn is always the nearest",
+        "_engine/_data.py",
+        "column = (torch.rand(len(indices)) * self.counts[indices]).long()",
+        "column = torch.zeros(len(indices), dtype=torch.int64)",
+        "engine wiring",
+    ),
+    Fault(
+        "a sample is paired with itself",
+        "_engine/_data.py",
+        "self.source.read(self.neighbors[indices, column]),",
+        "self.source.read(indices),",
+        "engine wiring",
+    ),
+    Fault(
+        "batches are not shuffled",
+        "_engine/_data.py",
+        "return torch.randperm(len(self))",
+        "return torch.arange(len(self))",
+        "engine wiring_tasks",
+    ),
+    Fault(
+        "the last batch is left out",
+        "_engine/_data.py",
+        "for k in range(self.n_batches):",
+        "for k in range(max(1, self.n_batches - 1)):",
+        "engine wiring_tasks",
+    ),
+    # Views.
+    Fault(
+        "a batch shares one random draw",
+        "_views/_base.py",
+        "drawn = torch.rand(len(batch), device=batch.device, dtype=batch.dtype)",
+        "drawn = torch.rand(1, device=batch.device).expand(len(batch))",
+        "views",
+    ),
+    Fault(
+        "maps are composed in the opposite order",
+        "_views/_geometry.py",
+        "matrix = matrix @ draw(images)",
+        "matrix = draw(images) @ matrix",
+        "views",
+    ),
+    Fault(
+        "what lies outside of an image is black",
+        "_views/_geometry.py",
+        "fill = border_median(images)",
+        "fill = torch.zeros_like(border_median(images))",
+        "views",
+    ),
+    Fault(
+        "mirrors are drawn where they do harm",
+        "_views/_policy.py",
+        'flip = ["flip"] if is_harmless(',
+        'flip = ["flip"] if not is_harmless(',
+        "views",
+    ),
+    Fault(
+        "self-labelling draws the views of clustering",
+        "_scan.py",
+        "run.source, strong=True)",
+        "run.source, strong=False)",
+        "wiring",
+    ),
+    Fault(
+        "the views of a step are those of the clusterer",
+        "_scan.py",
+        "return self.views if training.views is None else training.views",
+        "return self.views",
+        "wiring",
+    ),
+    # Networks.
+    Fault(
+        "another head is selected than was asked for",
+        "_nets/_heads.py",
+        "rows = slice(head * self.n_clusters, (head + 1) * self.n_clusters)",
+        "rows = slice(0, self.n_clusters)",
+        "nets",
+    ),
+    Fault(
+        "heads compute in the precision of the network",
+        "_nets/_heads.py",
+        "with torch.autocast(features.device.type, enabled=False):",
+        "if True:",
+        "nets",
+    ),
+    Fault(
+        "losses are computed in the precision of the network",
+        "_nets/_heads.py",
+        "return tensor.to(torch.promote_types(tensor.dtype, torch.float32))",
+        "return tensor",
+        "losses",
+    ),
+    Fault(
+        "samples are not standardised",
+        "_nets/_encoders.py",
+        "batch = (batch - self.mean) * self.scale",
+        "pass",
+        "nets wiring_tasks",
+    ),
+    # Input.
+    Fault(
+        "the range of the images is not that of the training images",
+        "_sources/_formats.py",
+        "return (raw.float() - self.low) / (self.high - self.low)",
+        "return (raw - raw.min()) / (raw.max() - raw.min()).clamp_min(1e-6)",
+        "sources",
+    ),
+    Fault(
+        "images with channels last are transposed",
+        "_sources/_formats.py",
+        "raw = raw.permute(0, 3, 1, 2)",
+        "raw = raw.permute(0, 3, 2, 1)",
+        "sources",
+    ),
+    Fault(
+        "the orientation of photographs is ignored",
+        "_sources/_files.py",
+        "image = ImageOps.exif_transpose(image)",
+        "pass",
+        "files",
+    ),
+    Fault(
+        "samples of another range are accepted",
+        "_sources/_validation.py",
+        "estimator._format.check(X)",
+        "pass",
+        "wrong_inputs",
+    ),
+    # Training.
+    Fault(
+        "gradients add up from step to step",
+        "_engine/_net.py",
+        "self.optimizer_.zero_grad(set_to_none=True)",
+        "pass",
+        "engine wiring_tasks",
+    ),
+    Fault(
+        "networks learn in evaluation mode",
+        "_engine/_net.py",
+        "self._set_training(training)",
+        "self._set_training(False)",
+        "engine wiring",
+    ),
+    Fault(
+        "statistics of batch normalisation stay those of views",
+        "_engine/_training.py",
+        "update_bn(Batches(Samples(source), batch_size), encoder)",
+        "pass",
+        "engine wiring",
+    ),
+    Fault(
+        "bfloat16 is float32",
+        "_engine/_runtime.py",
+        'enabled=self.precision == "bfloat16"',
+        "enabled=False",
+        "engine",
+    ),
+    Fault(
+        "every seed is the same",
+        "_engine/_runtime.py",
+        "torch.default_generator.manual_seed(seed)",
+        "torch.default_generator.manual_seed(0)",
+        "engine",
+    ),
+    Fault(
+        "all steps share one seed",
+        "_engine/_runtime.py",
+        "return dict(zip(names, (states >> 1).tolist(), strict=True))",
+        "return dict.fromkeys(names, int(states[0] >> 1))",
+        "engine wiring_tasks",
+    ),
+    # Schedules.
+    Fault(
+        "the learning rate does not fall",
+        "_engine/_schedule.py",
+        "return (1 + math.cos(math.pi * (done - _RISE) / (1 - _RISE))) / 2",
+        "return 1.0",
+        "effort wiring_tasks",
+    ),
+    Fault(
+        "one cycle rises until nearly its end",
+        "_engine/_schedule.py",
+        "pct_start=0.1 if steps > 10 else 0.05,",
+        "pct_start=0.9 if steps > 10 else 0.05,",
+        "effort wiring_tasks",
+    ),
+    Fault(
+        "one cycle goes forward once per epoch",
+        "_engine/_schedule.py",
+        'step_every="batch",',
+        'step_every="epoch",',
+        "effort wiring_tasks",
+    ),
+    Fault(
+        "weights do not decay",
+        "_engine/_schedule.py",
+        "decay = float(self.weight_decay)",
+        "decay = 0.0",
+        "wiring_tasks",
+    ),
+    Fault(
+        "few data get no more epochs",
+        "_engine/_schedule.py",
+        "return max(least, min(self.default_epochs, most))",
+        "return min(self.default_epochs, most)",
+        "engine wiring_tasks",
+    ),
+    Fault(
+        "the learning rate of a step is not the one asked for",
+        "_training.py",
+        'lr if self.lr == "auto" else self.lr,',
+        "lr,",
+        "wiring_tasks",
+    ),
+    Fault(
+        "the search of heads ends when its loss has settled",
+        "_training.py",
+        'settles=step != "clustering",',
+        "settles=True,",
+        "effort wiring_tasks",
+    ),
+    # The cache of steps.
+    Fault(
+        "the cache does not know the settings of losses and views",
+        "_engine/_checkpoint.py",
+        '"parameters": [_settings_of(m) for part in parts for m in part.modules()],',
+        "",
+        "wiring_cache",
+    ),
+    Fault(
+        "the cache does not know what a step begins with",
+        "_engine/_checkpoint.py",
+        "k: v.cpu().numpy() for k, v in module.state_dict().items()",
+        "k: 0 for k in module.state_dict()",
+        "wiring_cache",
+    ),
+    Fault(
+        "the cache does not know how a step is trained",
+        "_engine/_checkpoint.py",
+        '"settings": (schedule, runtime.precision),',
+        '"settings": runtime.precision,',
+        "wiring_cache",
+    ),
+    Fault(
+        "the cache does not know the neighbours",
+        "_engine/_checkpoint.py",
+        '"data": (data.source.array, data.identity),',
+        '"data": data.source.array,',
+        "wiring_cache",
+    ),
+    Fault(
+        "the cache of the pretext knows how much it prints",
+        "_embedding.py",
+        'device="auto", verbose=0, precision=',
+        'device="auto", precision=',
+        "wiring_cache",
+    ),
+    Fault(
+        "the cache of the pretext does not know the precision",
+        "_embedding.py",
+        "precision=trainer.runtime.precision",
+        'precision="auto"',
+        "wiring_cache",
+    ),
+    Fault(
+        "the cache keeps a step that was stopped",
+        "_engine/_training.py",
+        "    if job.was_stopped:",
+        "    if False:",
+        "wiring_cache",
+    ),
+    # Checkpoints.
+    Fault(
+        "a resumed optimiser has forgotten its moments",
+        "_engine/_checkpoint.py",
+        'net.optimizer_.load_state_dict(state["optimizer"])',
+        "pass",
+        "wiring_cache",
+    ),
+    Fault(
+        "a resumed generator begins anew",
+        "_engine/_checkpoint.py",
+        '_set_generators(state["generators"], net.runtime.device)',
+        "pass",
+        "wiring_cache",
+    ),
+    Fault(
+        "a resumed step takes all of its epochs again",
+        "_engine/_training.py",
+        "max_epochs=epochs - n_done,",
+        "max_epochs=epochs,",
+        "wiring_cache",
+    ),
+    # Pretext tasks.
+    Fault(
+        "the clusterer and its pretext share their weights",
+        "pretext/_base.py",
+        "return copy.deepcopy(self.net_.module_.encoder)",
+        "return self.net_.module_.encoder",
+        "wiring",
+    ),
+    Fault(
+        "an embedding is not of unit length",
+        "pretext/_base.py",
+        "return nn.Sequential(self.make_encoder(), UnitLength())",
+        "return nn.Sequential(self.make_encoder())",
+        "wiring",
+    ),
+    Fault(
+        "SimCLR compares a view with itself",
+        "pretext/_simclr.py",
+        "both = torch.cat([self.views(samples), self.views(samples)])",
+        "both = torch.cat([self.views(samples)] * 2)",
+        "wiring_tasks",
+    ),
+    Fault(
+        "SimCLR looks for a view among others and itself",
+        "pretext/_simclr.py",
+        "similarity.fill_diagonal_(-torch.inf)",
+        "pass",
+        "losses",
+    ),
+    Fault(
+        "the temperature multiplies",
+        "pretext/_simclr.py",
+        "similarity = z @ z.T / self.temperature",
+        "similarity = z @ z.T * self.temperature",
+        "losses",
+    ),
+    Fault(
+        "a slow copy is a fast one",
+        "pretext/_momentum.py",
+        "weight.lerp_(goal, 1 - self.momentum)",
+        "weight.lerp_(goal, self.momentum)",
+        "contrastive_tasks wiring_tasks",
+    ),
+    Fault(
+        "the queue of MoCo does not move on",
+        "pretext/_moco.py",
+        "self.oldest.copy_((self.oldest + len(keys)) % size)",
+        "pass",
+        "contrastive_tasks",
+    ),
+    Fault(
+        "MoCo pushes a sample away from its own earlier keys",
+        "pretext/_moco.py",
+        ".masked_fill(is_own, -torch.inf)",
+        "",
+        "contrastive_tasks",
+    ),
+    Fault(
+        "the keys of MoCo are samples as they are",
+        "pretext/_moco.py",
+        "keys = self.target(self.views(samples))",
+        "keys = self.target(samples)",
+        "wiring_tasks",
+    ),
+    Fault(
+        "the target of BYOL stays at its start",
+        "pretext/_byol.py",
+        "self.target.follow(self.encoder, self.projector)",
+        "pass",
+        "contrastive_tasks wiring_tasks",
+    ),
+    Fault(
+        "BYOL predicts the target of the same view",
+        "pretext/_byol.py",
+        "(first * second_target)",
+        "(first * first_target)",
+        "contrastive_tasks",
+    ),
+    Fault(
+        "VICReg spreads dimensions that it should decorrelate",
+        "pretext/_vicreg.py",
+        "off_diagonal = covariance - covariance.diagonal().diag()",
+        "off_diagonal = covariance",
+        "vicreg",
+    ),
+    Fault(
+        "the bank of instance discrimination remembers nothing",
+        "pretext/_instance_discrimination.py",
+        "self.bank.update(indices, projections, self.bank.momentum)",
+        "pass",
+        "contrastive_tasks",
+    ),
+    Fault(
+        "rotations are numbered sample by sample",
+        "pretext/_rotation.py",
+        "numbers.repeat_interleave(len(rotated) // N_ROTATIONS)",
+        "numbers.repeat(len(rotated) // N_ROTATIONS)",
+        "predictive_tasks",
+    ),
+    Fault(
+        "feature decoupling compares with what it has just seen",
+        "pretext/_feature_decoupling.py",
+        "return self.classifier(related)[0], copies, indices, bank",
+        "return self.classifier(related)[0], copies, indices, self.bank",
+        "predictive_tasks",
+    ),
+    Fault(
+        "DeepCluster keeps a classifier of clusters that are gone",
+        "pretext/_deep_cluster.py",
+        "            self.restart_classifier()",
+        "            pass",
+        "predictive_tasks",
+    ),
+    Fault(
+        "the standard deviation of weights from elsewhere multiplies",
+        "pretext/_pretrained.py",
+        'buffer.copy_(values if name == "mean" else 1 / values)',
+        "buffer.copy_(values)",
+        "wiring_tasks",
+    ),
+    # What fit and predict say.
+    Fault(
+        "a lower score is better",
+        "_scan.py",
+        "return -judge.loss(self._network(runtime))",
+        "return judge.loss(self._network(runtime))",
+        "wiring",
+    ),
+    Fault(
+        "confidence is not that of the label",
+        "_scan.py",
+        "self.confidence_ = probabilities.max(axis=1)",
+        "self.confidence_ = probabilities.min(axis=1)",
+        "wiring",
+    ),
+    Fault(
+        "prototypes are the least confident",
+        "_run.py",
+        "order = np.argsort(-confidence[members]",
+        "order = np.argsort(confidence[members]",
+        "wiring",
+    ),
+    # The losses and networks of clustering.
+    Fault(
+        "clusters are used by as few samples as possible",
+        "_clustering.py",
+        "return consistency - entropy_weight * entropy, consistency, entropy",
+        "return consistency + entropy_weight * entropy, consistency, entropy",
+        "losses",
+    ),
+    Fault(
+        "the entropy is that of samples",
+        "_clustering.py",
+        "entropy = marginal_entropy(log_p.exp().mean(dim=-1))",
+        "entropy = marginal_entropy(log_p.exp().mT).mean(dim=-1)",
+        "losses",
+    ),
+    Fault(
+        "neighbours are seen as they are",
+        "_clustering.py",
+        "anchors, others = self.views(samples), self.views(neighbors)",
+        "anchors, others = self.views(samples), neighbors",
+        "wiring",
+    ),
+    Fault(
+        "batch statistics mix samples and neighbours",
+        "_clustering.py",
+        "if any(map(_takes_statistics, self.encoder.modules())):",
+        "if False:",
+        "wiring",
+    ),
+    Fault(
+        "the statistics of a frozen encoder move",
+        "_clustering.py",
+        "        if self.is_frozen:",
+        "        if False:",
+        "wiring",
+    ),
+    Fault(
+        "the encoder does not learn in fine-tuning",
+        "_clustering.py",
+        "with network.frozen_encoder(freeze_encoder):",
+        "with network.frozen_encoder(True):",
+        "wiring",
+    ),
+    Fault(
+        "fine-tuning draws no views",
+        "_clustering.py",
+        "network.views = views",
+        "pass",
+        "wiring",
+    ),
+    Fault(
+        "fine-tuning changes the network that it may lose to",
+        "_clustering.py",
+        "network = copy.deepcopy(network)",
+        "pass",
+        "wiring",
+    ),
+    # The choice between heads and between steps.
+    Fault(
+        "the worst head is chosen",
+        "_clustering.py",
+        "int(losses.argmin())",
+        "int(losses.argmax())",
+        "wiring",
+    ),
+    Fault(
+        "both sides of the judge see the same views",
+        "_clustering.py",
+        "log_q = log_p if self.views is None else self._log_probabilities(network)",
+        "log_q = log_p",
+        "wiring",
+    ),
+    Fault(
+        "every result is kept",
+        "_run.py",
+        'kept = loss <= (np.inf if self.keep == "last" else self.loss)',
+        "kept = True",
+        "wiring",
+    ),
+    Fault(
+        "a step is compared with the first instead of the best",
+        "_run.py",
+        "            self.loss = loss",
+        "            if self.loss == np.inf:\n                self.loss = loss",
+        "wiring",
+    ),
+    Fault(
+        "the answers of a network are those of the one before",
+        "_run.py",
+        "if self._answers[0] is not network:",
+        "if self._answers[0] is None:",
+        "wiring",
+    ),
+    Fault(
+        "no step refreshes the statistics of batch normalisation",
+        "_run.py",
+        "if any(p.requires_grad for p in network.encoder.parameters()):",
+        "if False:",
+        "wiring",
+    ),
+    # Self-labelling.
+    Fault(
+        "a sample at the threshold counts",
+        "_self_labeling.py",
+        "(confidence > self.threshold)",
+        "(confidence >= self.threshold)",
+        "losses wiring",
+    ),
+    Fault(
+        "clusters are not balanced",
+        "_self_labeling.py",
+        "if self.balanced:",
+        "if False:",
+        "losses wiring",
+    ),
+    Fault(
+        "the encoder is detached in self-labelling",
+        "_self_labeling.py",
+        "return weak, self.network.logits(self.views(samples))[0]",
+        "features = self.network.encoder(self.views(samples)).detach()\n"
+        "        return weak, self.network.heads(features)[0]",
+        "wiring",
+    ),
+    Fault(
+        "pseudo-labels depend on the rest of the batch",
+        "_self_labeling.py",
+        "self.network.eval()",
+        "pass",
+        "wiring",
+    ),
+    Fault(
+        "pseudo-labels are those of views",
+        "_self_labeling.py",
+        "weak = self.network.logits(samples)[0]",
+        "weak = self.network.logits(self.views(samples))[0]",
+        "wiring",
+    ),
+    Fault(
+        "self-labelling draws no views",
+        "_self_labeling.py",
+        "return weak, self.network.logits(self.views(samples))[0]",
+        "return weak, self.network.logits(samples)[0]",
+        "wiring",
+    ),
+    Fault(
+        "self-labelling begins without a confident sample",
+        "_self_labeling.py",
+        "if is_guarded and (objection",
+        "if False and (objection",
+        "wiring",
+    ),
+    Fault(
+        "self-labelling may lose clusters",
+        "_self_labeling.py",
+        "if is_guarded and len(after",
+        "if False and len(after",
+        "wiring",
+    ),
+]
+
+
+def select(parts):
+    """Return the faults whose name holds one of the parts; all without parts."""
+    return [
+        fault
+        for fault in FAULTS
+        if not parts or any(part.lower() in fault.name.lower() for part in parts)
+    ]
+
+
+def check(faults):
+    """Return one line for each fault that does not fit the source."""
+    return [f"{f.name}: {why}" for f in faults if (why := f.complaint())]
+
+
+def run_tests(fault, files):
+    """Test a copy with a fault, or an intact one; return pytest's status and output.
+
+    Runs in a process of its own, which begins without a trace of the package.
+    """
+    with tempfile.TemporaryDirectory(prefix="sabotage-") as folder:
+        copy = Path(folder).resolve()
+        for name in (PACKAGE, "tests"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, copy / name, ignore=ignored)
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        (copy / "only_the_copy.py").write_text(PLUGIN)
+        if fault is not None:
+            fault.apply(copy)
+        os.chdir(copy)
+        sys.path.insert(0, str(copy))
+        os.environ["PYTHONPATH"] = str(copy)  # some tests start processes
+        sys.dont_write_bytecode = True
+        options = ["-x", "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider"]
+        with redirect_stdout(io.StringIO()) as output, limited_time():
+            status = pytest.main([*options, "-p", "only_the_copy", *files])
+        os.chdir(ROOT)
+    return int(status), output.getvalue()
+
+
+@contextmanager
+def limited_time():
+    def stop(*args):
+        pytest.exit(f"no answer within {SECONDS} s", returncode=TOO_LONG)
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.alarm(SECONDS)
+    yield
+    signal.alarm(0)
+
+
+def describe(fault):
+    """Apply a fault; return whether it was noticed, and a line about it."""
+    status, output = run_tests(fault, fault.test_files)
+    first = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", output, re.MULTILINE)
+    # 1: some test failed. Others: pytest could not even begin, which says nothing.
+    if status == 1 and first:
+        return True, f"caught      {fault.name}: by {first[1]}"
+    if status == 0:
+        return False, f"NOT CAUGHT  {fault.name}: by {' '.join(fault.test_files)}"
+    return False, f"NOT RUN     {fault.name}:\n{output}"
+
+
+def describe_intact(faults):
+    """Run on an intact copy all tests that the faults name; see `describe`."""
+    files = sorted({file for fault in faults for file in fault.test_files})
+    status, output = run_tests(None, files)
+    if status == 0:
+        return True, f"intact      {output.strip().splitlines()[-1]}"
+    return False, f"FAILS INTACT\n{output}"
+
+
+def start_workers(n_workers):
+    """Return a pool that gives every task a process with the slow imports done."""
+    # One thread each, in the processes that they are forked from as well.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(SLOW_IMPORTS)
+    return ProcessPoolExecutor(n_workers, context, max_tasks_per_child=1)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="part of a name")
+    parser.add_argument("--jobs", type=int, default=2, help="faults at a time")
+    parser.add_argument("--list", action="store_true", help="only check the faults")
+    arguments = parser.parse_args(argv)
+    faults = select(arguments.names)
+    if not faults:
+        parser.error(f"no fault has a name with {' or '.join(arguments.names)}")
+    complaints = check(faults)
+    for line in complaints:
+        print(f"NO LONGER FITS  {line}", file=sys.stderr)
+    if complaints:
+        return 1
+    if arguments.list:
+        print(*(f"{fault.file}: {fault.name}" for fault in faults), sep="\n")
+        return 0
+    n_caught = 0
+    with start_workers(arguments.jobs) as pool:
+        intact = pool.submit(describe_intact, faults)
+        for is_caught, line in pool.map(describe, faults):
+            n_caught += is_caught
+            print(line, flush=True)
+        is_intact, line = intact.result()
+    print(line)
+    print(f"{n_caught} of {len(faults)} caught")
+    return 0 if is_intact and n_caught == len(faults) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
