@@ -84,10 +84,9 @@ class SCANLoss(nn.Module):
 
     @property
     def final_weight(self):
-        """The weight of the entropy by which results are compared.
-
-        With the paper's lambda it is 1, by which the reference validates.
-        """
+        """The weight at the end, by which results are compared."""
+        if self.n_steps is None:
+            return self.entropy_weight
         return self.entropy_weight / _RELAXATION
 
     def forward(self, anchors, neighbors):

@@ -21,8 +21,8 @@ from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
-from sklearn_scan._clustering import ClusterNetwork, Judge
-from sklearn_scan._engine import NeighborPairs, infer
+from sklearn_scan._clustering import ClusterNetwork, Judge, scan_loss
+from sklearn_scan._engine import NeighborPairs, infer, left_align
 from sklearn_scan._nets import ClusterHeads, Encoder
 from sklearn_scan.neighbors import choose_metric, draw_some, mine_neighbors
 
@@ -37,10 +37,13 @@ _MOST_EIGENVECTORS = 128
 _SMALL_GRAPH = 500
 # Runs of k-means for the first start of each kind; the others are single runs.
 _N_INIT = 10
-# Steps, samples in a step, and learning rate with which heads are fitted to partitions.
+# Steps and learning rate with which heads are fitted to partitions, and with which
+# their average is polished; and samples in such a step.
 _FITTING_STEPS = 150
-_FITTING_BATCH = 512
 _FITTING_RATE = 1e-2
+_POLISHING_STEPS = 300
+_POLISHING_RATE = 3e-3
+_BATCH = 512
 
 
 def search_heads(source, neighbors, n_clusters, n_heads, loss, schedule, trainer):
@@ -78,6 +81,8 @@ def search_heads(source, neighbors, n_clusters, n_heads, loss, schedule, trainer
     order = losses.nan_to_num(nan=torch.inf).argsort()
     best = order[: max(1, n_heads // 2)].tolist()
     network.heads = average_heads(network.heads, best, rows)
+    if neighbors.shape[1] > 0:
+        polish_head(network, source, neighbors, loss.final_weight)
     return _undo_projection(network, components, source)
 
 
@@ -226,21 +231,14 @@ def fit_partitions(heads, rows, partitions):
     device = heads.linear.weight.device
     targets = torch.tensor(np.stack(partitions), dtype=torch.int64, device=device)
     rows = rows.to(device)
-    optimizer = torch.optim.AdamW(heads.parameters(), lr=_FITTING_RATE, fused=True)
-    annealing = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, _FITTING_RATE, total_steps=_FITTING_STEPS, pct_start=0.1
-    )
+    optimizer, annealing = _begin_steps(heads, _FITTING_STEPS, _FITTING_RATE)
     for _ in range(_FITTING_STEPS):
-        batch = torch.randint(len(rows), (min(_FITTING_BATCH, len(rows)),))
-        logits = heads(rows[batch.to(device)])
-        # Summed over heads: each learns as if it were alone.
-        loss = heads.n_heads * F.cross_entropy(
-            logits.flatten(0, 1), targets[:, batch.to(device)].flatten()
+        batch = torch.randint(len(rows), (min(_BATCH, len(rows)),)).to(device)
+        loss = F.cross_entropy(
+            heads(rows[batch]).flatten(0, 1), targets[:, batch].flatten()
         )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        annealing.step()
+        # Summed over heads: each learns as if it were alone.
+        _step(heads.n_heads * loss, optimizer, annealing)
 
 
 # What becomes of them.
@@ -276,6 +274,66 @@ def average_heads(heads, chosen, rows):
         orders = [_match(reference, _answer(head, rows)) for head in single]
         average = _mean_of(single, orders)
     return average
+
+
+def polish_head(network, source, neighbors, entropy_weight):
+    """Train a head on, in place, with the neighbours that it agrees with.
+
+    A neighbour is drawn with probability proportional to ``<p, q>``, the probability
+    that it is in the same cluster by what the head said at the beginning: mined
+    neighbours of another kind count less, as in the weighted pairs of TEMI (Adaloglou,
+    Michels, Kalisch and Kollmann, BMVC 2023).
+
+    Parameters
+    ----------
+    network : ClusterNetwork
+        With one head.
+    source : ArraySource
+        The embedding.
+    neighbors : ndarray of shape (n_samples, K)
+        Of every sample; -1 stands for none.
+    entropy_weight : float
+        Of the SCAN loss.
+    """
+    features = infer(network.encoder, source)
+    neighbors, counts = left_align(neighbors)
+    draw = _draw_agreeing(_answer(network.heads, features).cpu(), neighbors, counts)
+    optimizer, annealing = _begin_steps(
+        network.heads, _POLISHING_STEPS, _POLISHING_RATE
+    )
+    for _ in range(_POLISHING_STEPS):
+        anchors = torch.randint(len(features), (min(_BATCH, len(features)),))
+        pairs = features[torch.cat([anchors, draw(anchors)])]
+        logits = network.heads(pairs.to(source.device)).chunk(2, dim=1)
+        _step(scan_loss(*logits, entropy_weight)[0].sum(), optimizer, annealing)
+
+
+def _draw_agreeing(answers, neighbors, counts):
+    """Return a function from samples to one neighbour of each."""
+
+    def draw(anchors):
+        chosen = neighbors[anchors]
+        agreement = (answers[anchors, None] * answers[chosen]).sum(dim=2)
+        is_gap = torch.arange(chosen.shape[1]) >= counts[anchors, None]
+        agreement = agreement.clamp_min(1e-8).masked_fill(is_gap, 0)
+        return chosen.gather(1, torch.multinomial(agreement, 1)).squeeze(1)
+
+    return draw
+
+
+def _begin_steps(heads, n_steps, lr):
+    optimizer = torch.optim.AdamW(heads.parameters(), lr=lr, fused=True)
+    annealing = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, lr, total_steps=n_steps, pct_start=0.1
+    )
+    return optimizer, annealing
+
+
+def _step(loss, optimizer, annealing):
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    annealing.step()
 
 
 @torch.no_grad()

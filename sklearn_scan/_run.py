@@ -77,8 +77,10 @@ class Run:
         loss = self._loss(network)
         # False for nan, where training diverged.
         kept = loss <= (np.inf if self.keep == "last" else self.loss)
-        confidence = self.probabilities(network).amax(dim=1)
-        self._write_down(step, loss=loss, confident=self._share(confidence), kept=kept)
+        probabilities, invariance = self._answer(network)
+        confident = float((probabilities.amax(dim=1) > self.threshold).float().mean())
+        notes = {"loss": loss, "confident": confident, "invariance": invariance}
+        self._write_down(step, **notes, kept=kept)
         if kept:
             self.loss = loss
         return kept
@@ -115,9 +117,6 @@ class Run:
         probabilities = self.probabilities(network)
         with self.isolated("judging"):
             return probabilities, self.judge.invariance(network, probabilities)
-
-    def _share(self, confidence):
-        return float((confidence > self.threshold).float().mean())
 
     def _write_down(self, step, **notes):
         selection = self.trainer.progress.history.setdefault("selection", [])

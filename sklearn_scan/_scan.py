@@ -620,13 +620,24 @@ class SCANClustering(
             self.neighbors_,
             n_clusters,
             n_heads,
-            SCANLoss(self.entropy_weight, schedule.n_steps(len(run.source))),
+            self._search_loss(schedule, run),
             schedule,
             run.trainer,
         )
         if self._is_end_to_end():
             network = network.on_top_of(self.pretext_.make_embedder())
         return network
+
+    def _search_loss(self, schedule, run):
+        """Return the loss of the search of heads.
+
+        Rows come from anywhere, and their clusters are of any sizes, so that the weight
+        of the entropy falls. An embedding that was trained on the samples themselves
+        spreads them over its sphere; there the full weight is the better guide.
+        """
+        is_given = not self._is_end_to_end()
+        n_steps = schedule.n_steps(len(run.source)) if is_given else None
+        return SCANLoss(self.entropy_weight, n_steps)
 
     def _self_label(self, network, run):
         training = self._training("self_labeling")
