@@ -81,8 +81,6 @@ def search_heads(source, neighbors, n_clusters, n_heads, loss, schedule, trainer
     order = losses.nan_to_num(nan=torch.inf).argsort()
     best = order[: max(1, n_heads // 2)].tolist()
     network.heads = average_heads(network.heads, best, rows)
-    if neighbors.shape[1] > 0:
-        polish_head(network, source, neighbors, loss.final_weight)
     return _undo_projection(network, components, source)
 
 

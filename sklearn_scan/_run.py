@@ -13,7 +13,16 @@ from sklearn_scan._self_labeling import compare_answers, is_improvement
 from sklearn_scan._sources import ArraySource
 
 # Each has a seed of its own, so that leaving one out changes nothing in the others.
-STEPS = ("pretext", "clustering", "fine_tuning", "self_labeling", "judging", "settling")
+# New ones come last: a seed goes by its place.
+STEPS = (
+    "pretext",
+    "clustering",
+    "fine_tuning",
+    "self_labeling",
+    "judging",
+    "settling",
+    "polishing",
+)
 
 # A cluster is shown by the most typical of this many of its most confident members.
 _N_CONFIDENT = 10

@@ -52,7 +52,7 @@ from sklearn_scan._engine import (
     spawn_seeds,
     wrap_trained,
 )
-from sklearn_scan._head_search import search_heads
+from sklearn_scan._head_search import polish_head, search_heads
 from sklearn_scan._nets import ENCODERS, ClusterHeads
 from sklearn_scan._params import check_nested
 from sklearn_scan._run import STEPS, Run, find_prototypes
@@ -615,17 +615,21 @@ class SCANClustering(
             return network.to(run.runtime.device)
         run.source = _open_rows(self.embedding_, run.runtime)
         schedule = training.make_schedule("clustering", self.batch_size)
+        loss = self._search_loss(schedule, run)
         network = search_heads(
             run.source,
             self.neighbors_,
             n_clusters,
             n_heads,
-            self._search_loss(schedule, run),
+            loss,
             schedule,
             run.trainer,
         )
         if self._is_end_to_end():
-            network = network.on_top_of(self.pretext_.make_embedder())
+            return network.on_top_of(self.pretext_.make_embedder())
+        # Where the encoder learns, that does more than polishing would.
+        with run.isolated("polishing"):
+            polish_head(network, run.source, self.neighbors_, loss.final_weight)
         return network
 
     def _search_loss(self, schedule, run):

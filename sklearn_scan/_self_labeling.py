@@ -119,7 +119,7 @@ def self_label(
     before = run.probabilities(network)
     left_out = find_unsure_clusters(before, loss.threshold)
     n_found = len(before.argmax(dim=1).unique())
-    if is_guarded and n_found - len(left_out) < 2:
+    if is_guarded and left_out and n_found - len(left_out) < 2:
         _warn(
             f"Self-labelling was left out: {len(left_out)} of {n_found} clusters have "
             f"no sample above threshold={loss.threshold} (the largest confidence is "

@@ -181,7 +181,7 @@ def test_spawned_seeds_are_reproducible_distinct_and_by_place():
 
 @pytest.mark.parametrize("unknown", ["nonsense", "cuda:99", "cpu:x"])
 def test_an_unknown_device_is_refused(unknown):
-    with pytest.raises(ValueError, match=rf"device that torch has here.*'{unknown}'"):
+    with pytest.raises(ValueError, match=rf"'{unknown}'"):
         Runtime.resolve(unknown)
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from scipy.special import log_softmax, logsumexp
 
-from sklearn_scan._clustering import Judge, SCANLoss, scan_loss
+from sklearn_scan._clustering import ClusterNetwork, Judge, SCANLoss, scan_loss
+from sklearn_scan._nets import ClusterHeads
 from sklearn_scan._self_labeling import ConfidenceLoss
 from sklearn_scan._sources import ArraySource, learn_format
 from sklearn_scan.pretext._simclr import NTXentLoss
@@ -184,12 +185,13 @@ def test_judge_is_the_scan_loss_over_all_pairs(device):
     )[:, :6]
     weights = torch.tensor(logits(3, 4, 5), dtype=torch.float32, device=device)
 
-    class Heads:
-        def logits(self, batch):
-            return batch @ weights
-
+    heads = ClusterHeads(4, 5, n_heads=3).to(device)
+    with torch.no_grad():
+        heads.linear.weight.copy_(weights.transpose(1, 2).flatten(0, 1))
+        heads.linear.bias.zero_()
+    network = ClusterNetwork(torch.nn.Identity(), heads, torch.nn.Identity())
     source = ArraySource(rows, learn_format(rows), device)
-    got = Judge(source, neighbors, 2.0).losses(Heads())
+    got = Judge(source, neighbors, 2.0).losses(network)
     for head, weight in enumerate(weights.double().cpu().numpy()):
         out = rows.astype(np.float64) @ weight
         pairs = np.repeat(out, 6, axis=0), out[neighbors.ravel()]

@@ -106,7 +106,7 @@ def test_lists_of_pictures(images):
     pictures = [Image.fromarray((image * 15).astype(np.uint8)) for image in images]
     clusterer = quick().fit(pictures)
     np.testing.assert_array_equal(clusterer.predict(pictures), clusterer.labels_)
-    with pytest.raises(ValueError, match=r"2 shapes.*resize"):
+    with pytest.raises(ValueError, match=r"2 sizes.*image_shape"):
         quick().fit([*pictures, pictures[0].resize((9, 9))])
 
 

@@ -11,8 +11,9 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_scan import SCANClustering, Training
-from sklearn_scan._clustering import Judge, make_heads
+from sklearn_scan._clustering import Judge
 from sklearn_scan._engine import NeighborPairs
+from sklearn_scan._head_search import make_heads
 from sklearn_scan._sources import ArraySource, learn_format
 from sklearn_scan.metrics import hungarian_accuracy_scorer
 from sklearn_scan.pretext import Pretrained, SimCLR
@@ -68,7 +69,7 @@ def test_without_neighbours_a_sample_is_its_own():
 def test_the_judge_looks_past_gaps():
     embedding = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     source = ArraySource(embedding, learn_format(embedding), "cpu")
-    network = make_heads(source, 4, 2).eval()
+    network = make_heads(source, 4, 2)[0].eval()
     full = np.array([[1, 2], [0, 2], [0, 1], [4, 0], [3, 1]])
     gaps = full.copy()
     gaps[0, 0] = gaps[3] = -1

@@ -19,7 +19,12 @@ from torch import nn
 from sklearn_scan import SCANClustering, Training
 from sklearn_scan._clustering import ClusterNetwork
 from sklearn_scan._nets import ClusterHeads
-from sklearn_scan._self_labeling import SelfLabelingNetwork
+from sklearn_scan._self_labeling import (
+    ConfidenceLoss,
+    SelfLabelingNetwork,
+    compare_answers,
+    is_improvement,
+)
 from sklearn_scan.pretext import SimCLR
 
 # Tiny networks do not find every cluster.
@@ -171,7 +176,9 @@ def test_a_frozen_encoder_does_not_move(images, trained, step):
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_result_that_is_not_kept_leaves_no_trace(images, trained, step):
-    harm = Training(epochs=1, lr=3.0, annealing="constant", optimizer="sgd")
+    harm = Training(
+        epochs=5, lr=3.0, annealing="constant", optimizer="sgd", views=Neighbourless
+    )
     before = quick(trained).fit(images)
     after = quick(trained, keep="best", threshold=0.1, **{step: harm}).fit(images)
     assert not after.history_["selection"][-1]["kept"]
@@ -371,24 +378,70 @@ def scale_heads(network, factor):
     return changed
 
 
-def test_a_result_is_kept_if_none_before_was_better(images, trained, monkeypatch):
-    """Worse than fine-tuning, and better than what that began with."""
-    for step, factor in (("fine_tune", 4.0), ("self_label", 0.5)):
-        monkeypatch.setattr(
-            f"sklearn_scan._scan.{step}",
-            lambda network, *_, factor=factor, **__: scale_heads(network, factor),
-        )
-    clusterer = quick(
-        trained,
-        keep="best",
-        K=0,
-        views="none",
-        fine_tuning=once(),
-        self_labeling=once(),
-    ).fit(images)
-    first, second, third = clusterer.history_["selection"]
-    assert first["loss"] > third["loss"] > second["loss"]
-    assert [n["kept"] for n in (first, second, third)] == [True, True, False]
+@pytest.mark.parametrize(("factor", "kept"), [(4.0, True), (0.5, False)])
+def test_fine_tuning_is_kept_if_its_loss_is_lower(
+    images, trained, monkeypatch, factor, kept
+):
+    monkeypatch.setattr(
+        "sklearn_scan._scan.fine_tune",
+        lambda network, *_, **__: scale_heads(network, factor),
+    )
+    clusterer = quick(trained, keep="best", K=0, views="none", fine_tuning=once())
+    first, second = clusterer.fit(images).history_["selection"]
+    assert (second["loss"] < first["loss"]) == kept
+    assert (first["kept"], second["kept"]) == (True, kept)
+
+
+def one_hot(labels, confidence=1.0, n_clusters=3):
+    rest = (1 - confidence) / (n_clusters - 1)
+    rows = torch.full((len(labels), n_clusters), rest)
+    return rows.scatter(1, torch.tensor(labels)[:, None], confidence)
+
+
+OLD = [0, 1, 2] * 20
+
+
+@pytest.mark.parametrize(
+    ("new", "confidence", "invariance", "is_better"),
+    [
+        (OLD, 1.0, 0.9, True),
+        (OLD, 1.0, 0.8, False),  # sees less through views
+        (OLD, 0.6, 0.9, False),  # is sure of nothing any more
+        ([1, 2, 0] * 20, 1.0, 0.9, False),  # says something else
+        ([0, 1, 0] * 20, 1.0, 0.9, False),
+    ],
+)
+def test_self_labelling_is_judged_by_sure_answers(
+    new, confidence, invariance, is_better
+):
+    before, after = one_hot(OLD), one_hot(new, confidence)
+    comparison = compare_answers((before, 0.9), (after, invariance), 0.99)
+    assert is_improvement(comparison) == is_better
+
+
+def test_the_scan_loss_does_not_judge_self_labelling(images, trained, monkeypatch):
+    """It rises where answers are right and mined neighbours are not."""
+    monkeypatch.setattr(
+        "sklearn_scan._scan.self_label", lambda network, *_, **__: network
+    )
+    losses = iter([1.0, 2.0])
+    monkeypatch.setattr("sklearn_scan._clustering.Judge.loss", lambda *_: next(losses))
+    clusterer = quick(trained, keep="best", self_labeling=once()).fit(images)
+    first, second = clusterer.history_["selection"]
+    assert second["loss"] > first["loss"]
+    assert second["kept"]
+
+
+def test_a_cluster_without_a_sure_member_is_left_out():
+    """Nothing is learned of it, and nothing pushes it away."""
+    weak = 20 * one_hot([0, 1, 2])
+    strong = torch.zeros(3, 3, requires_grad=True)
+    loss, record = ConfidenceLoss(0.99, left_out=(2,))(weak, strong)
+    loss.backward()
+    assert record["confident"] == pytest.approx(2 / 3)
+    assert strong.grad[:, 2].abs().max() == 0
+    assert strong.grad[2].abs().max() == 0
+    assert strong.grad[0, 0] < 0 < strong.grad[0, 1]
 
 
 def test_self_labelling_that_loses_a_cluster_is_undone(images, trained):

@@ -38,11 +38,11 @@ class Encoder(nn.Module):
         self.n_features = n_features
         shape = (-1, 1, 1) if len(format.tensor_shape) == 3 else (-1,)
         std = torch.tensor(format.std).view(shape)
-        if len(format.tensor_shape) == 1:
-            std = std.square().mean().sqrt().expand_as(std)
         self.register_buffer("mean", torch.tensor(format.mean).view(shape))
         # A channel or feature that never varies (but for rounding) stays at zero.
         varies = (std > 0) & (std > 1e-6 * std.max())
+        if len(format.tensor_shape) == 1:
+            std = std.square().mean().sqrt().expand_as(std)
         self.register_buffer("scale", torch.where(varies, 1 / std, 0.0))
 
     def forward(self, batch):

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Where heads begin, how they are averaged, and what becomes of their average."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.cluster import KMeans, SpectralClustering
+from sklearn.datasets import load_digits, load_iris, make_blobs
+from sklearn.decomposition import PCA
+from torch import nn
+
+from sklearn_scan import SCANClustering, Training
+from sklearn_scan._clustering import ClusterNetwork, SCANLoss
+from sklearn_scan._head_search import (
+    average_heads,
+    embed_graph,
+    find_partitions,
+    fit_partitions,
+    make_heads,
+    polish_head,
+)
+from sklearn_scan._nets import ClusterHeads
+from sklearn_scan._sources import ArraySource, learn_format
+from sklearn_scan.metrics import hungarian_accuracy_score
+from sklearn_scan.neighbors import choose_metric, mine_neighbors
+
+# Two rings, which k-means cuts and neighbours tell apart.
+ANGLES = np.linspace(0, 2 * np.pi, 200, endpoint=False)
+CIRCLE = np.column_stack([np.cos(ANGLES), np.sin(ANGLES)])
+RINGS = np.concatenate([CIRCLE, 4 * CIRCLE]).astype(np.float32)
+RING = np.repeat([0, 1], 200)
+
+
+# Where heads begin.
+
+
+def test_partitions_are_of_the_graph_and_of_the_rows_in_turn():
+    neighbors = mine_neighbors(RINGS, 5, metric="euclidean")
+    torch.manual_seed(0)
+    partitions = find_partitions(RINGS, neighbors, 2, 4)
+    scores = [hungarian_accuracy_score(RING, found) for found in partitions]
+    assert scores[0] == scores[2] == 1
+    assert max(scores[1], scores[3]) < 0.8
+
+
+def test_without_neighbours_all_partitions_are_of_the_rows():
+    torch.manual_seed(0)
+    nobody = np.empty((len(RINGS), 0), dtype=np.int64)
+    for found in find_partitions(RINGS, nobody, 2, 3):
+        assert hungarian_accuracy_score(RING, found) < 0.8
+
+
+def test_a_graph_of_gaps_is_read_past_them():
+    neighbors = mine_neighbors(RINGS, 5, metric="euclidean")
+    neighbors[::3, 2:] = -1
+    neighbors[7] = -1
+    torch.manual_seed(0)
+    vectors = embed_graph(neighbors, 2)
+    assert np.isfinite(vectors).all()
+    found = KMeans(2, n_init=10, random_state=0).fit_predict(vectors)
+    assert hungarian_accuracy_score(RING, found) > 0.99
+
+
+@pytest.mark.parametrize("n", [300, 1200])  # all eigenvectors, and the leading ones
+def test_the_graph_is_embedded_as_by_eigenvectors(n):
+    X, _ = make_blobs(n, centers=4, cluster_std=2, random_state=0)
+    neighbors = mine_neighbors(X, 10, metric="euclidean")
+    torch.manual_seed(0)
+    vectors = embed_graph(neighbors, 4)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
+    graph = np.zeros((n, n))
+    graph[np.arange(n)[:, None], neighbors] = 0.5
+    spectral = SpectralClustering(4, affinity="precomputed", random_state=0)
+    expected = spectral.fit_predict(graph + graph.T)
+    found = KMeans(4, n_init=10, random_state=0).fit_predict(vectors)
+    assert hungarian_accuracy_score(expected, found) > 0.95
+
+
+def test_heads_learn_the_partitions_that_they_are_given():
+    X, y = make_blobs(300, centers=3, random_state=0)
+    rows = torch.tensor(X - X.mean(axis=0), dtype=torch.float32)
+    torch.manual_seed(0)
+    heads = ClusterHeads(2, 3, 2)
+    fit_partitions(heads, rows, [y, (y + 1) % 3])
+    labels = heads(rows).argmax(dim=2).numpy()
+    assert (labels[0] == y).mean() > 0.9
+    assert (labels[1] == (y + 1) % 3).mean() > 0.9
+
+
+# Their average.
+
+
+def test_heads_are_averaged_whatever_their_numbering():
+    torch.manual_seed(0)
+    rows = torch.randn(200, 5)
+    heads = ClusterHeads(5, 4, 3)
+    with torch.no_grad():
+        weight, bias = torch.randn(4, 5), torch.randn(4)
+        for k, order in enumerate([[0, 1, 2, 3], [2, 3, 1, 0], [1, 0, 3, 2]]):
+            part = slice(4 * k, 4 * k + 4)
+            heads.linear.weight[part] = weight[order] * (k + 1)
+            heads.linear.bias[part] = bias[order] * (k + 1)
+    average = average_heads(heads, [0, 1, 2], rows)
+    torch.testing.assert_close(average.linear.weight, 2 * weight)
+    torch.testing.assert_close(average.linear.bias, 2 * bias)
+
+
+def test_one_head_is_its_own_average():
+    heads = ClusterHeads(5, 4, 3)
+    average = average_heads(heads, [1], torch.randn(20, 5))
+    torch.testing.assert_close(average.linear.weight, heads.linear.weight[4:8])
+
+
+def test_a_head_is_polished_with_neighbours_that_agree():
+    """A neighbour of the other kind is drawn seldom, and so does not pull."""
+    X, y = make_blobs(400, centers=[[-2, 0], [2, 0]], random_state=0)
+    X = X.astype(np.float32)
+    order = np.random.default_rng(0)
+    same = np.stack([order.choice(np.flatnonzero(y == c), 3) for c in y])
+    other = np.stack([order.choice(np.flatnonzero(y != c), 3) for c in y])
+    source = ArraySource(X, learn_format(X), torch.device("cpu"))
+    torch.manual_seed(0)
+    heads = ClusterHeads(2, 2)
+    with torch.no_grad():
+        heads.linear.weight.copy_(torch.tensor([[-3.0, 0], [3.0, 0]]))
+        heads.linear.bias.zero_()
+    network = ClusterNetwork(nn.Identity(), heads, nn.Identity())
+    network.encoder.n_features = 2
+    polish_head(network, source, np.hstack([same, other]), 1.0)
+    probabilities = network.probabilities(torch.tensor(X))
+    assert hungarian_accuracy_score(y, probabilities.argmax(dim=1)) > 0.95
+    assert probabilities.amax(dim=1).mean() > 0.95
+
+
+def test_wide_rows_are_clustered_by_their_components_and_predicted_as_they_are():
+    random = np.random.default_rng(0)
+    X, y = make_blobs(300, n_features=400, centers=3, cluster_std=3, random_state=0)
+    X = X.astype(np.float32)
+    source = ArraySource(X, learn_format(X), torch.device("cpu"))
+    network, components = make_heads(source, 3, 2)
+    assert components.shape == (400, 256)
+    assert network.heads.linear.in_features == 256
+    clusterer = SCANClustering(3, n_heads=2, random_state=0).fit(X)
+    assert clusterer.net_.module_.heads.linear.in_features == 400
+    assert hungarian_accuracy_score(y, clusterer.labels_) == 1
+    far = X + random.normal(size=X.shape).astype(np.float32)
+    assert (clusterer.predict(far) == clusterer.labels_).mean() > 0.99
+
+
+# The weight of the entropy.
+
+
+def test_the_weight_of_the_entropy_falls_after_a_quarter_of_the_steps():
+    loss, logits = SCANLoss(5.0, n_steps=8), torch.randn(1, 6, 3)
+    parts = [loss(logits, logits)[1] for _ in range(8)]
+    found = [float((p["consistency"] - p["loss"]) / p["entropy"]) for p in parts]
+    assert found == pytest.approx([5, 5, 1, 1, 1, 1, 1, 1], rel=1e-4)
+    assert loss.final_weight == 1
+    assert SCANLoss(5.0).final_weight == 5
+
+
+def test_clusters_of_rows_may_differ_in_size():
+    X, y = make_blobs([200, 120, 80], n_features=5, cluster_std=1.5, random_state=0)
+    labels = SCANClustering(3, random_state=0).fit(X).labels_
+    assert hungarian_accuracy_score(y, labels) > 0.97
+
+
+# The metric.
+
+
+def test_directions_tell_rows_apart_where_neighbours_are_far():
+    random = np.random.default_rng(0)
+    centers = random.normal(size=(5, 500))
+    X = centers[random.integers(5, size=300)] + random.normal(size=(300, 500))
+    assert choose_metric(X) == "cosine"
+    assert choose_metric(make_blobs(300, random_state=0)[0]) == "euclidean"
+    assert choose_metric(load_iris().data) == "euclidean"
+    assert choose_metric(random.normal(size=(2, 3))) in ("cosine", "euclidean")
+    assert choose_metric(np.ones((50, 3))) == "euclidean"
+
+
+# Quality floors: what takes seconds, and must not get worse.
+
+
+@pytest.mark.parametrize(("n_components", "floor"), [(None, 0.85), (40, 0.84)])
+def test_digits_as_rows(n_components, floor):
+    X, y = load_digits(return_X_y=True)
+    if n_components:
+        X = PCA(n_components, random_state=0).fit_transform(X)
+    labels = SCANClustering(10, random_state=0).fit(X).labels_
+    assert hungarian_accuracy_score(y, labels) >= floor
+
+
+def test_a_single_head_and_a_single_step():
+    X, y = make_blobs(60, centers=3, random_state=0)
+    quick = SCANClustering(3, n_heads=1, clustering=Training(epochs=1), random_state=0)
+    assert hungarian_accuracy_score(y, quick.fit(X).labels_) > 0.8
