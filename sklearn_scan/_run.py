@@ -81,41 +81,43 @@ class Run:
             self._answers = network, infer(network.probabilities, self.source)
         return self._answers[1]
 
-    def judge_result(self, step, network):
-        """Judge the network of a step, write it down, and say whether it is kept."""
-        loss = self._loss(network)
+    def judge_start(self, network):
+        """Judge what the search of heads has found, and write it down."""
+        self.loss = self._loss(network)
+        answers = self._answer(network)
+        comparison = compare_answers(answers, answers, self.threshold)
+        self._write_down("clustering", self.loss, comparison, True)
+
+    def better_fine_tuned(self, candidate, network):
+        """Return what fine-tuning made, if its loss is lower or its answers better."""
+        loss, comparison = self._loss(candidate), self._compare(network, candidate)
         # False for nan, where training diverged.
-        kept = loss <= (np.inf if self.keep == "last" else self.loss)
-        probabilities, invariance = self._answer(network)
-        confident = float((probabilities.amax(dim=1) > self.threshold).float().mean())
-        notes = {"loss": loss, "confident": confident, "invariance": invariance}
-        self._write_down(step, **notes, kept=kept)
+        is_lower = loss <= (np.inf if self.keep == "last" else self.loss)
+        has_start = np.isfinite(self.loss)
+        is_better = has_start and np.isfinite(loss) and is_improvement(comparison)
+        kept = bool(is_lower or is_better)
+        self._write_down("fine_tuning", loss, comparison, kept)
         if kept:
             self.loss = loss
-        return kept
-
-    def better(self, step, candidate, network):
-        """Return the candidate of a step, if there is one and it is no worse."""
-        if candidate is None:
-            return network
-        return candidate if self.judge_result(step, candidate) else network
+        return candidate if kept else network
 
     def better_self_labeled(self, candidate, network):
-        """Return what self-labelling made, if there is something and it is no worse.
+        """Return what self-labelling made, if there is something and it is better.
 
         The SCAN loss cannot tell: it punishes a network for being right where a mined
         neighbour is of another kind. See `is_improvement` for what can.
         """
         if candidate is None:
             return network
-        before, after = self._answer(network), self._answer(candidate)
-        loss = self._loss(candidate)
-        comparison = compare_answers(before, after, self.threshold)
+        loss, comparison = self._loss(candidate), self._compare(network, candidate)
         kept = self.keep == "last" or is_improvement(comparison)
-        kept = kept and bool(np.isfinite(loss))
-        notes = {name: now for name, (_, now) in comparison.items()}
-        self._write_down("self_labeling", loss=loss, **notes, kept=kept)
+        kept = bool(kept and np.isfinite(loss))
+        self._write_down("self_labeling", loss, comparison, kept)
         return candidate if kept else network
+
+    def _compare(self, network, candidate):
+        before, after = self._answer(network), self._answer(candidate)
+        return compare_answers(before, after, self.threshold)
 
     def _loss(self, network):
         with self.isolated("judging"):
@@ -127,9 +129,11 @@ class Run:
         with self.isolated("judging"):
             return probabilities, self.judge.invariance(network, probabilities)
 
-    def _write_down(self, step, **notes):
+    def _write_down(self, step, loss, comparison, kept):
+        """Add to the history what was judged of the result of a step."""
+        notes = {name: now for name, (_, now) in comparison.items()}
         selection = self.trainer.progress.history.setdefault("selection", [])
-        selection.append({"stage": step} | notes)
+        selection.append({"stage": step, "loss": loss} | notes | {"kept": kept})
 
 
 def find_prototypes(labels, confidence, embedding, n_clusters):

@@ -584,7 +584,7 @@ class SCANClustering(
             views = build_views(self._views_of(training), run.source)
             run.judge = Judge(run.source, self.neighbors_, loss.final_weight, views)
             if self.clustering is not None:
-                run.judge_result("clustering", network)
+                run.judge_start(network)
             if self.fine_tuning is None:
                 return network
             candidate = fine_tune(
@@ -596,7 +596,7 @@ class SCANClustering(
                 run,
                 freeze_encoder=training.freeze_encoder,
             )
-        result = run.better("fine_tuning", candidate, network)
+        result = run.better_fine_tuned(candidate, network)
         if self.clustering is None and result is network:
             raise ValueError(
                 "The training of the heads diverged: their loss is not finite. Lower "
@@ -625,11 +625,10 @@ class SCANClustering(
             schedule,
             run.trainer,
         )
-        if self._is_end_to_end():
-            return network.on_top_of(self.pretext_.make_embedder())
-        # Where the encoder learns, that does more than polishing would.
         with run.isolated("polishing"):
             polish_head(network, run.source, self.neighbors_, loss.final_weight)
+        if self._is_end_to_end():
+            network = network.on_top_of(self.pretext_.make_embedder())
         return network
 
     def _search_loss(self, schedule, run):

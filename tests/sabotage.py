@@ -144,8 +144,8 @@ FAULTS = [
     Fault(
         "rows are mined by the cosine",
         "_scan.py",
-        'return "cosine" if self._is_end_to_end() else "euclidean"',
-        'return "cosine"',
+        "metric = choose_metric(self.embedding_)",
+        'metric = "cosine"',
         "wiring",
     ),
     Fault(
@@ -260,7 +260,7 @@ FAULTS = [
     Fault(
         "the range of the images is not that of the training images",
         "_sources/_formats.py",
-        "return (raw.float() - self.low) / (self.high - self.low)",
+        "return ((raw.float() - self.low) / (self.high - self.low)).clamp_(0, 1)",
         "return (raw - raw.min()) / (raw.max() - raw.min()).clamp_min(1e-6)",
         "sources",
     ),
@@ -273,8 +273,8 @@ FAULTS = [
     ),
     Fault(
         "the orientation of photographs is ignored",
-        "_sources/_files.py",
-        "image = ImageOps.exif_transpose(image)",
+        "_sources/_pictures.py",
+        "picture = ImageOps.exif_transpose(picture)",
         "pass",
         "files",
     ),
@@ -382,8 +382,8 @@ FAULTS = [
     Fault(
         "the cache does not know the settings of losses and views",
         "_engine/_checkpoint.py",
-        '"parameters": [_settings_of(m) for part in parts for m in part.modules()],',
-        "",
+        "return type(module), code, _settings_of(module)",
+        "return type(module), code",
         "wiring_cache",
     ),
     Fault(
@@ -396,8 +396,8 @@ FAULTS = [
     Fault(
         "the cache does not know how a step is trained",
         "_engine/_checkpoint.py",
-        '"settings": (schedule, runtime.precision),',
-        '"settings": runtime.precision,',
+        '"settings": fingerprint(vars(schedule) | {"optimizer": None}),',
+        "",
         "wiring_cache",
     ),
     Fault(
@@ -552,8 +552,8 @@ FAULTS = [
     Fault(
         "feature decoupling compares with what it has just seen",
         "pretext/_feature_decoupling.py",
-        "return self.classifier(related)[0], copies, indices, bank",
-        "return self.classifier(related)[0], copies, indices, self.bank",
+        "copies.register_hook(lambda gradient: self.remember(seen, indices))",
+        "self.remember(seen, indices)",
         "predictive_tasks",
     ),
     Fault(
@@ -660,14 +660,14 @@ FAULTS = [
     Fault(
         "both sides of the judge see the same views",
         "_clustering.py",
-        "log_q = log_p if self.views is None else self._log_probabilities(network)",
-        "log_q = log_p",
+        "second = first if self.views is None else self._look(network)",
+        "second = first",
         "wiring",
     ),
     Fault(
         "every result is kept",
         "_run.py",
-        'kept = loss <= (np.inf if self.keep == "last" else self.loss)',
+        "kept = bool(is_lower or is_better)",
         "kept = True",
         "wiring",
     ),
@@ -739,16 +739,65 @@ FAULTS = [
     Fault(
         "self-labelling begins without a confident sample",
         "_self_labeling.py",
-        "if is_guarded and (objection",
-        "if False and (objection",
+        "if is_guarded and left_out and",
+        "if False and left_out and",
         "wiring",
     ),
     Fault(
         "self-labelling may lose clusters",
         "_self_labeling.py",
-        "if is_guarded and len(after",
-        "if False and len(after",
+        "if is_guarded and n_left < n_found:",
+        "if False:",
         "wiring",
+    ),
+    Fault(
+        "self-labelling is kept whatever it did",
+        "_run.py",
+        'kept = self.keep == "last" or is_improvement(comparison)',
+        "kept = True",
+        "wiring",
+    ),
+    Fault(
+        "clusters that are left out are pushed away",
+        "_self_labeling.py",
+        "strong = strong.masked_fill(is_out, torch.finfo(strong.dtype).min)",
+        "pass",
+        "wiring",
+    ),
+    Fault(
+        "heads begin at random",
+        "_head_search.py",
+        "fit_partitions(network.heads, rows, partitions)",
+        "pass",
+        "head_search",
+    ),
+    Fault(
+        "partitions are of the rows alone",
+        "_head_search.py",
+        "if neighbors.shape[1] > 0:",
+        "if False:",
+        "head_search",
+    ),
+    Fault(
+        "all neighbours pull alike in polishing",
+        "_head_search.py",
+        "agreement = (answers[anchors, None] * answers[chosen]).sum(dim=2)",
+        "agreement = torch.ones(chosen.shape)",
+        "head_search",
+    ),
+    Fault(
+        "the weight of the entropy never falls",
+        "_clustering.py",
+        "return self.entropy_weight if is_early else self.final_weight",
+        "return self.entropy_weight",
+        "head_search",
+    ),
+    Fault(
+        "rows are whitened",
+        "_nets/_encoders.py",
+        "std = std.square().mean().sqrt().expand_as(std)",
+        "pass",
+        "nets",
     ),
 ]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Where heads begin, how they are averaged, and what becomes of their average."""
+"""Where heads begin, and what becomes of the best of them."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,6 @@ from torch import nn
 from sklearn_scan import SCANClustering, Training
 from sklearn_scan._clustering import ClusterNetwork, SCANLoss
 from sklearn_scan._head_search import (
-    average_heads,
     embed_graph,
     find_partitions,
     fit_partitions,
@@ -87,28 +86,7 @@ def test_heads_learn_the_partitions_that_they_are_given():
     assert (labels[1] == (y + 1) % 3).mean() > 0.9
 
 
-# Their average.
-
-
-def test_heads_are_averaged_whatever_their_numbering():
-    torch.manual_seed(0)
-    rows = torch.randn(200, 5)
-    heads = ClusterHeads(5, 4, 3)
-    with torch.no_grad():
-        weight, bias = torch.randn(4, 5), torch.randn(4)
-        for k, order in enumerate([[0, 1, 2, 3], [2, 3, 1, 0], [1, 0, 3, 2]]):
-            part = slice(4 * k, 4 * k + 4)
-            heads.linear.weight[part] = weight[order] * (k + 1)
-            heads.linear.bias[part] = bias[order] * (k + 1)
-    average = average_heads(heads, [0, 1, 2], rows)
-    torch.testing.assert_close(average.linear.weight, 2 * weight)
-    torch.testing.assert_close(average.linear.bias, 2 * bias)
-
-
-def test_one_head_is_its_own_average():
-    heads = ClusterHeads(5, 4, 3)
-    average = average_heads(heads, [1], torch.randn(20, 5))
-    torch.testing.assert_close(average.linear.weight, heads.linear.weight[4:8])
+# What becomes of the best.
 
 
 def test_a_head_is_polished_with_neighbours_that_agree():
