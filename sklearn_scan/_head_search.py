@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.sparse import csr_array, diags_array
+from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
@@ -38,9 +39,11 @@ _MOST_EIGENVECTORS = 128
 _SMALL_GRAPH = 500
 # Runs of k-means for the first start of each kind; the others are single runs.
 _N_INIT = 10
-# Steps and learning rate with which heads are fitted to partitions, and with which
-# the best of them is polished; and samples in such a step.
-_FITTING_STEPS = 150
+# Share of samples of which a head must know the piece.
+_TOLD = 0.99
+# Steps with which heads are fitted to pieces, and the best head is polished; learning
+# rates of both; and samples in such a step.
+_FITTING_STEPS_FOR_PIECES = 2000
 _FITTING_RATE = 1e-2
 _POLISHING_STEPS = 300
 _POLISHING_RATE = 3e-3
@@ -72,8 +75,15 @@ def search_heads(source, neighbors, n_clusters, n_heads, loss, schedule, trainer
     chosen = draw_some(len(source), max(_MOST_PARTITIONED, 20 * n_clusters))
     rows = infer(network.encoder, source, indices=chosen)
     graph = neighbors if len(chosen) == len(source) else None
-    partitions = find_partitions(rows.numpy(), graph, n_clusters, n_heads)
-    fit_partitions(network.heads, rows, partitions)
+    if graph is None:
+        graph = mine_neighbors(rows.numpy(), _K, metric=choose_metric(rows.numpy()))
+    if fit_pieces(network.heads, rows, graph):
+        # Nothing joins the clusters, so that only the entropy could move a sample from
+        # one to another; and it would, where their sizes differ.
+        loss.entropy_weight = 0.0
+    else:
+        partitions = find_partitions(rows.numpy(), graph, n_clusters, n_heads)
+        fit_partitions(network.heads, rows, partitions)
 
     pairs = NeighborPairs(source, neighbors)
     trainer.train("clustering", network, loss, pairs, schedule)
@@ -141,8 +151,8 @@ def find_partitions(rows, neighbors, n_clusters, n_partitions):
     ----------
     rows : ndarray of shape (n_samples, n_features)
         The embedding.
-    neighbors : ndarray of shape (n_samples, K) or None
-        Of every row; -1 stands for none. None to mine them.
+    neighbors : ndarray of shape (n_samples, K)
+        Of every row; -1 stands for none.
     n_clusters, n_partitions : int
         Parts of each partition, and partitions, each from its own random start.
 
@@ -152,8 +162,6 @@ def find_partitions(rows, neighbors, n_clusters, n_partitions):
         Numbers of clusters. Where there are no neighbours, all are of k-means.
     """
     spaces = [rows]
-    if neighbors is None:
-        neighbors = mine_neighbors(rows, _K, metric=choose_metric(rows))
     if neighbors.shape[1] > 0:
         spaces.insert(0, embed_graph(neighbors, n_clusters))
     return [
@@ -212,7 +220,34 @@ def _leading_eigenvectors(matrix, n_vectors):
         return stopped.eigenvectors if stopped.eigenvectors.size else start[:, None]
 
 
-def fit_partitions(heads, rows, partitions):
+def fit_pieces(heads, rows, neighbors):
+    """Train heads, in place, to tell the pieces of a graph, if there are as many.
+
+    Parameters
+    ----------
+    heads : ClusterHeads
+        To be trained.
+    rows : Tensor of shape (n_samples, n_features)
+        What they are given.
+    neighbors : ndarray of shape (n_samples, K)
+        The graph.
+
+    Returns
+    -------
+    are_told : bool
+        Whether there are as many pieces as clusters, and heads can tell them: a linear
+        one cannot tell a ring from what it surrounds.
+    """
+    n_pieces, pieces = connected_components(_make_graph(neighbors), directed=False)
+    if n_pieces != heads.n_clusters:
+        return False
+    partitions = [pieces] * heads.n_heads
+    fit_partitions(heads, rows, partitions, _FITTING_STEPS_FOR_PIECES)
+    told = _answer(heads, rows.to(heads.linear.weight.device)).argmax(dim=1).cpu()
+    return bool((told.numpy() == pieces).mean() > _TOLD)
+
+
+def fit_partitions(heads, rows, partitions, n_steps=150):
     """Train each head, in place, to tell the parts of its partition.
 
     Parameters
@@ -223,12 +258,14 @@ def fit_partitions(heads, rows, partitions):
         What heads are given.
     partitions : list of ndarray of shape (n_samples,)
         Numbers of clusters.
+    n_steps : int, default=150
+        How long.
     """
     device = heads.linear.weight.device
     targets = torch.tensor(np.stack(partitions), dtype=torch.int64, device=device)
     rows = rows.to(device)
-    optimizer, annealing = _begin_steps(heads, _FITTING_STEPS, _FITTING_RATE)
-    for _ in range(_FITTING_STEPS):
+    optimizer, annealing = _begin_steps(heads, n_steps, _FITTING_RATE)
+    for _ in range(n_steps):
         batch = torch.randint(len(rows), (min(_BATCH, len(rows)),)).to(device)
         loss = F.cross_entropy(
             heads(rows[batch]).flatten(0, 1), targets[:, batch].flatten()

@@ -85,17 +85,18 @@ class SCANClustering(
     2. *Clustering*: with p the cluster probabilities of a sample and q those of a
        neighbour of it, minimise ``-mean log <p, q> - entropy_weight * H(mean p)``: a
        sample agrees with its neighbours, and all clusters are used. `n_heads`
-       classifiers are trained on the frozen embedding, each from its own random start,
-       and the one with the lowest loss is kept. Then the encoder learns with it, on
-       random views of samples and neighbours.
+       classifiers are trained on the frozen embedding. They begin at partitions of it,
+       by spectral clustering of the graph of neighbours and by k-means in turn, and the
+       one with the lowest loss is kept. Then the encoder learns with it, on random
+       views of samples and neighbours.
     3. *Self-labelling*: samples whose largest probability exceeds `threshold` become
        training data for strongly changed views of themselves.
 
     Rows (2-D `X` without `image_shape`) are taken for an embedding, as they come from a
     foundation model or a scaler: nothing is learned but classifiers on them, which
     takes seconds. There is no encoder to train then, so `views`, `threshold` and the
-    epochs of fine-tuning and self-labelling change nothing. Scale and centre features
-    as for `KMeans`.
+    epochs of fine-tuning and self-labelling change nothing. Scale features as for
+    `KMeans`: they keep their scales.
 
     Parameters
     ----------
@@ -110,9 +111,10 @@ class SCANClustering(
         Confidence from which self-labelling believes an answer, in (0, 1].
     entropy_weight : float, default=5.0
         Weight of the entropy of the mean prediction; the paper's lambda. Lower it where
-        the true clusters differ much in size.
+        the true clusters differ much in size. Where `X` is rows, or the pretext is a
+        transformer of others, it falls to a fifth after a quarter of the training.
     n_heads : int, default=20
-        Random starts of the clustering; like `n_init` of `KMeans`.
+        Starts of the clustering; like `n_init` of `KMeans`.
     pretext : "auto" or transformer, default="auto"
         Step 1. "auto" is :class:`~sklearn_scan.pretext.SimCLR` for images (and for
         rows, if `encoder` is given); other rows are used as they are. Or any unfitted
@@ -146,8 +148,7 @@ class SCANClustering(
         sample.
     keep : {"best", "last"}, default="best"
         "best" keeps the result of fine-tuning, and that of self-labelling, only where
-        it does not raise the loss (see Notes). "last" keeps every result, as the
-        reference does.
+        it is no worse (see Notes). "last" keeps every result, as the reference does.
     batch_size : int, default=512
         Largest number of samples in a step. A batch should hold several samples of
         every cluster. Where memory is short, batches are smaller, with a warning.
@@ -198,7 +199,9 @@ class SCANClustering(
         Under "pretext", "clustering", "fine_tuning" and "self_labeling", one record per
         epoch of the stages that were run. Under "selection", what was judged of the
         result of each stage: the label-free "loss", the "confident" share of samples
-        above `threshold`, and whether the result was "kept".
+        above `threshold`, the "agreement" with the stage before where both are
+        confident, the "invariance", which is the share of samples of which a view is in
+        the same cluster, and whether the result was "kept".
     pretext_ : estimator
         The fitted pretext.
     net_ : skorch.NeuralNet
@@ -223,14 +226,24 @@ class SCANClustering(
     epochs by the SCAN loss on its test images. Here there is only `X`: the head is
     chosen by the loss on training samples (at most 4,000, and 40,000 pairs of them with
     their nearest neighbours), as they are, or on views where the heads were trained on
-    views (``clustering=None``). Fine-tuning and self-labelling are each kept only if
-    they do not raise the loss on fresh random views, the same for all
-    (``keep="best"``). Within a stage, the last epoch counts; its learning rate ends at
-    zero.
+    views (``clustering=None``). The result of fine-tuning is kept if it does not raise
+    the loss on fresh random views, the same for all. That loss punishes a network for
+    being right where a mined neighbour is of another kind, and so cannot judge
+    self-labelling, which is kept if the confident share of samples falls by 0.1 at the
+    most, 95 % of the samples that are confident before and after stay in their cluster,
+    and the share of samples of which a view is in the same cluster falls by 0.005 at
+    the most. Fine-tuning that raises the loss is kept on the same terms. Within a
+    stage, the last epoch counts; its learning rate ends at zero.
 
-    *Self-labelling that goes wrong.* Self-labelling is left out, with a warning, when
-    some cluster with members has no confident one, since class balancing would make it
-    vanish. It is undone, with a warning, when fewer clusters have members than before.
+    *Self-labelling that goes wrong.* A cluster with members of which none is confident
+    is left out of self-labelling, since class balancing would make it vanish. Where
+    fewer than two clusters are left, there is none, with a warning. It is undone, with
+    a warning, when fewer clusters have members than before.
+
+    *Clusters of very different size.* The loss prefers clusters of equal size: where
+    the largest is ten times the smallest, it may split the one and merge others. Where
+    the neighbours of `X` form as many separate pieces as there are clusters, these are
+    the clusters, whatever their sizes.
 
     *Other differences from the reference.* Neighbours are mined in the features of the
     encoder, not in those of its projector, and never include the sample itself; they

@@ -121,10 +121,10 @@ def _choose_algorithm(algorithm, n_samples, has_faiss):
 def choose_metric(rows):
     """Choose the metric in which rows of unknown origin are compared.
 
-    Where neighbours are hardly nearer than the centre of all rows is, as in features of
-    a thousand dimensions, rows near the centre are neighbours of everyone (hubs), and
-    only directions from the centre tell rows apart. Where neighbours are near, how far
-    out a row lies says something, too.
+    Where neighbours are hardly nearer than rows are to the centre of all, as in
+    features of a thousand dimensions, rows near the centre are neighbours of everyone
+    (hubs), and only directions from the centre tell rows apart. Where neighbours are
+    near, how far out a row lies says something, too.
 
     Parameters
     ----------
@@ -143,9 +143,10 @@ def choose_metric(rows):
     rank = min(20, 1 + len(some) // 20)
     squares = (some**2).sum(axis=1) - 2 * probes @ some.T
     squares = np.partition(squares, rank, axis=1)[:, rank]
-    norms = (probes**2).sum(axis=1)
-    reach = np.median(np.sqrt((squares + norms).clip(0)))
-    return "cosine" if reach > _FAR * np.median(np.sqrt(norms)) else "euclidean"
+    reach = np.median(np.sqrt((squares + (probes**2).sum(axis=1)).clip(0)))
+    # Not the median of the distances to the centre: most rows may lie there.
+    spread = np.sqrt((some**2).sum(axis=1).mean())
+    return "cosine" if reach > _FAR * spread else "euclidean"
 
 
 def check_neighbors(neighbors, n_samples):
