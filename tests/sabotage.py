@@ -772,6 +772,13 @@ FAULTS = [
         "head_search",
     ),
     Fault(
+        "pieces that nothing joins are not looked for",
+        "_head_search.py",
+        "if n_pieces != heads.n_clusters:",
+        "if True:",
+        "head_search",
+    ),
+    Fault(
         "partitions are of the rows alone",
         "_head_search.py",
         "if neighbors.shape[1] > 0:",

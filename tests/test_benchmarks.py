@@ -20,6 +20,7 @@ pytest.importorskip("matplotlib")
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import _paper_figures
+import panel
 import paper
 import scaling
 import speed
@@ -241,3 +242,26 @@ def test_growth_is_measured():
     stages = ("mining s", "clustering s", "rest s")
     assert sum(row[name] for name in stages) == pytest.approx(row["fit s"])
     assert row["peak GiB"] >= row["data GiB"] > 0
+
+
+def test_the_panel_measures_beside_baselines(tmp_path, capsys, restore_threads):
+    file = tmp_path / "panel.json"
+    panel.main(["--data", "wine, scaled", "--seeds", "1", "--json", str(file)])
+    (row,) = json.loads(file.read_text())["results"]["wine, scaled"]
+    assert {"ACC", "NMI", "ARI", "KMeans", "spectral", "seconds"} <= set(row)
+    assert row["ACC"] > 0.9
+    assert "| wine, scaled |" in capsys.readouterr().out
+
+
+@pytest.fixture
+def restore_threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_imbalance_falls_geometrically_to_a_tenth():
+    y = np.repeat([0, 1, 2], 100)
+    X, found = panel.imbalance(np.arange(300), y)
+    assert np.bincount(found).tolist() == [100, 31, 10]
+    assert np.array_equal(y[X], found)
