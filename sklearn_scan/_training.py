@@ -14,8 +14,8 @@ from sklearn_scan._views import POLICIES
 _AUTO = {
     "clustering": {
         "lr": 1e-2,
-        "default_epochs": 30,
-        "min_steps": 800,
+        "default_epochs": 50,
+        "min_steps": 500,
         "max_steps": 1000,
     },
     "fine_tuning": {"lr": 5e-4, "default_epochs": 15, "min_steps": 80},
@@ -34,7 +34,7 @@ class Training(BaseEstimator):
     ----------
     epochs : int or "auto", default="auto"
         Passes through the data. For the clustering of the frozen embedding "auto" is
-        30, but between 800 and 1,000 steps. For the other steps it is at most 15, or
+        50, but between 500 and 1,000 steps. For the other steps it is at most 15, or
         as many as make 80 steps (50 in self-labelling) where the data are few; a step
         that no longer lowers its loss ends after half of that (see Notes).
     batch_size : int or None, default=None

@@ -29,11 +29,17 @@ ESTIMATORS = [
     SCANClustering(
         n_clusters=3,
         pretext=SimCLR(epochs=20),
+        clustering=Training(epochs=20),
         fine_tuning=Training(epochs=2),
         self_labeling=Training(epochs=2),
         random_state=0,
     ),
-    SCANClustering(n_clusters=3, pretext=PCA(1), random_state=0),
+    SCANClustering(
+        n_clusters=3,
+        pretext=PCA(1),
+        clustering=Training(epochs=20),
+        random_state=0,
+    ),
     *(
         getattr(pretext, name)(random_state=0, **FAST.get(name, {"epochs": 2}))
         for name in pretext.__all__
@@ -75,7 +81,9 @@ def test_further_checks(estimator, check):
 
 
 def test_no_check_fails_or_is_excused():
-    estimator = SCANClustering(n_clusters=3, n_heads=2, random_state=0)
+    estimator = SCANClustering(
+        n_clusters=3, n_heads=2, clustering=Training(epochs=20), random_state=0
+    )
     results = check_estimator(estimator, on_fail=None, on_skip=None)
     assert len(results) > 40
     bad = [r for r in results if r["status"] not in ("passed", "skipped")]

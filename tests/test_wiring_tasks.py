@@ -191,7 +191,7 @@ def test_the_rate_of_a_step_rises_and_falls_to_zero(images, step, epochs):
         **others | {step: training},
     ).fit(images)
     assert_one_cycle(Rates.seen, 0.02)
-    at_least = {"clustering": 800, "fine_tuning": 40, "self_labeling": 25}
+    at_least = {"clustering": 500, "fine_tuning": 40, "self_labeling": 25}
     if epochs == "auto":
         assert len(Rates.seen) >= at_least[step], "of the longest run at least half"
     else:
@@ -201,7 +201,7 @@ def test_the_rate_of_a_step_rises_and_falls_to_zero(images, step, epochs):
 def test_the_search_of_heads_takes_its_whole_length(blobs):
     """Also where there is nothing to learn, as with one cluster."""
     clusterer = SCANClustering(1, n_heads=1, random_state=0).fit(blobs[0])
-    assert len(clusterer.history_["clustering"]) == 800
+    assert len(clusterer.history_["clustering"]) == 500
 
 
 def test_steps_draw_from_generators_of_their_own(images):
