@@ -196,7 +196,7 @@ def test_the_autoencoder_takes_rows(blobs):
     assert AutoEncoder(epochs=1).fit_transform(blobs[0]).shape[0] == len(blobs[0])
 
 
-@pytest.mark.filterwarnings("ignore:Self-labelling was left out")
+@pytest.mark.filterwarnings("ignore:Self-labelling (was left out|left a cluster)")
 def test_speed_is_measured_part_by_part(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         speed,
