@@ -26,6 +26,7 @@ from torch import nn
 from sklearn_scan._clustering import ClusterNetwork, Judge, scan_loss
 from sklearn_scan._engine import NeighborPairs, infer, left_align
 from sklearn_scan._nets import ClusterHeads, Encoder
+from sklearn_scan._sources import ArraySource, learn_format
 from sklearn_scan.neighbors import choose_metric, draw_some, mine_neighbors
 
 # Samples on which partitions are found, whatever the number of all; and neighbours that
@@ -71,7 +72,10 @@ def search_heads(source, neighbors, n_clusters, n_heads, loss, schedule, trainer
     network : ClusterNetwork
         From the embedding to clusters, with one head.
     """
-    network, components = make_heads(source, n_clusters, n_heads)
+    whole, (source, components) = source, project(source)
+    network = make_heads(
+        source, n_clusters, n_heads, is_projected=components is not None
+    )
     chosen = draw_some(len(source), max(_MOST_PARTITIONED, 20 * n_clusters))
     rows = infer(network.encoder, source, indices=chosen)
     graph = neighbors if len(chosen) == len(source) else None
@@ -89,56 +93,53 @@ def search_heads(source, neighbors, n_clusters, n_heads, loss, schedule, trainer
     trainer.train("clustering", network, loss, pairs, schedule)
 
     network = Judge(source, neighbors, loss.final_weight).select_head(network)
-    return _undo_projection(network, components, source)
+    return _undo_projection(network, components, whole)
 
 
-def make_heads(source, n_clusters, n_heads):
-    """Make a network with random heads on the principal components of an embedding.
+def project(source):
+    """Project a wide embedding on its principal components, once for all steps.
 
     Returns
     -------
-    network : ClusterNetwork
-        From the embedding to clusters.
+    source : ArraySource
+        The components of the standardised embedding; the embedding itself, if it is not
+        wide.
     components : Tensor of shape (n_features, n_components) or None
-        What the standardised embedding is multiplied by; None where it is not.
+        What the standardised embedding was multiplied by; None where it was not.
     """
+    if source.format.n_features <= _MOST_COMPONENTS:
+        return source, None
+    encoder = _standardise(source)
+    rows = infer(encoder, source, indices=draw_some(len(source), _MOST_PARTITIONED))
+    _, _, components = torch.pca_lowrank(
+        rows, min(_MOST_COMPONENTS, len(rows)), niter=4
+    )
+    matrix = components.to(source.device)
+    projected = infer(lambda batch: encoder(batch) @ matrix, source).numpy()
+    return ArraySource(projected, learn_format(projected), source.device), components
+
+
+def make_heads(source, n_clusters, n_heads, *, is_projected=False):
+    """Make a network from an embedding, or its components, to clusters, at random."""
+    encoder = nn.Identity() if is_projected else _standardise(source)
+    heads = ClusterHeads(source.format.n_features, n_clusters, n_heads)
+    return ClusterNetwork(encoder, heads, nn.Identity()).to(source.device)
+
+
+def _standardise(source):
     n_features = source.format.n_features
-    encoder = Encoder(nn.Identity(), source.format, n_features).to(source.device)
-    components = None
-    if n_features > _MOST_COMPONENTS:
-        chosen = draw_some(len(source), _MOST_PARTITIONED)
-        rows = infer(encoder, source, indices=chosen)
-        n_components = min(_MOST_COMPONENTS, len(rows))
-        _, _, components = torch.pca_lowrank(rows, n_components, niter=4)
-        encoder = Encoder(Projection(components), source.format, n_components)
-    heads = ClusterHeads(encoder.n_features, n_clusters, n_heads)
-    network = ClusterNetwork(encoder, heads, nn.Identity())
-    return network.to(source.device), components
-
-
-class Projection(nn.Module):
-    """A product with a fixed matrix (n_in, n_out)."""
-
-    def __init__(self, matrix):
-        super().__init__()
-        self.register_buffer("matrix", matrix)
-
-    def forward(self, rows):
-        """Return rows (b, n_out)."""
-        return rows @ self.matrix
+    return Encoder(nn.Identity(), source.format, n_features).to(source.device)
 
 
 def _undo_projection(network, components, source):
     """Return the same network with heads on the embedding itself."""
     if components is None:
         return network
-    n_features = source.format.n_features
-    encoder = Encoder(nn.Identity(), source.format, n_features)
-    old, heads = network.heads, ClusterHeads(n_features, network.heads.n_clusters)
+    old, wide = network.heads.linear, make_heads(source, network.heads.n_clusters, 1)
     with torch.no_grad():
-        heads.linear.weight.copy_(old.linear.weight.cpu() @ components.T)
-        heads.linear.bias.copy_(old.linear.bias)
-    return ClusterNetwork(encoder, heads, nn.Identity()).to(source.device).eval()
+        wide.heads.linear.weight.copy_(old.weight.cpu() @ components.T)
+        wide.heads.linear.bias.copy_(old.bias)
+    return wide.eval()
 
 
 # Where heads begin.

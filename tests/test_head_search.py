@@ -15,8 +15,8 @@ from sklearn_scan._head_search import (
     embed_graph,
     find_partitions,
     fit_partitions,
-    make_heads,
     polish_head,
+    project,
 )
 from sklearn_scan._nets import ClusterHeads
 from sklearn_scan._sources import ArraySource, learn_format
@@ -130,9 +130,9 @@ def test_wide_rows_are_clustered_by_their_components_and_predicted_as_they_are()
     X, y = make_blobs(300, n_features=400, centers=3, cluster_std=3, random_state=0)
     X = X.astype(np.float32)
     source = ArraySource(X, learn_format(X), torch.device("cpu"))
-    network, components = make_heads(source, 3, 2)
+    projected, components = project(source)
     assert components.shape == (400, 256)
-    assert network.heads.linear.in_features == 256
+    assert projected.array.shape == (300, 256)
     clusterer = SCANClustering(3, n_heads=2, random_state=0).fit(X)
     assert clusterer.net_.module_.heads.linear.in_features == 400
     assert hungarian_accuracy_score(y, clusterer.labels_) == 1

@@ -69,7 +69,7 @@ def test_without_neighbours_a_sample_is_its_own():
 def test_the_judge_looks_past_gaps():
     embedding = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     source = ArraySource(embedding, learn_format(embedding), "cpu")
-    network = make_heads(source, 4, 2)[0].eval()
+    network = make_heads(source, 4, 2).eval()
     full = np.array([[1, 2], [0, 2], [0, 1], [4, 0], [3, 1]])
     gaps = full.copy()
     gaps[0, 0] = gaps[3] = -1
