@@ -405,7 +405,7 @@ FAULTS = [
         "_engine/_checkpoint.py",
         '"data": (data.source.array, data.identity),',
         '"data": data.source.array,',
-        "wiring_cache",
+        "engine",
     ),
     Fault(
         "the cache of the pretext knows how much it prints",

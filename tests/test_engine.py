@@ -18,6 +18,7 @@ from sklearn_scan._engine import (
     settle_statistics,
     spawn_seeds,
 )
+from sklearn_scan._engine._checkpoint import identify_stage
 from sklearn_scan._engine._net import StopStage
 from sklearn_scan._sources import ArraySource, learn_format
 
@@ -380,3 +381,18 @@ def test_settled_statistics_are_those_of_the_samples(device):
     assert not encoder.training
     assert encoder[0].running_mean.tolist() == pytest.approx(X.mean(axis=0), rel=1e-4)
     assert encoder[0].running_var.tolist() == pytest.approx(X.var(axis=0), rel=0.2)
+
+
+def test_a_step_is_known_by_its_neighbours():
+    """Also where it begins with the same weights."""
+    rows = np.eye(4, dtype=np.float32)
+    source = ArraySource(rows, learn_format(rows), torch.device("cpu"))
+    parts = torch.nn.Linear(4, 2), torch.nn.CrossEntropyLoss()
+    schedule, runtime = Schedule("auto", 2, 0.1), Runtime.resolve("cpu", "float32")
+
+    def identify(neighbors):
+        pairs = NeighborPairs(source, np.array(neighbors)[:, None])
+        return identify_stage(*parts, pairs, schedule, runtime)
+
+    assert identify([1, 0, 3, 2]) == identify([1, 0, 3, 2])
+    assert identify([1, 0, 3, 2]) != identify([2, 3, 0, 1])

@@ -19,6 +19,7 @@ from torch import nn
 from sklearn_scan import SCANClustering, Training
 from sklearn_scan._clustering import ClusterNetwork, Judge
 from sklearn_scan._nets import ClusterHeads
+from sklearn_scan._run import find_prototypes
 from sklearn_scan._self_labeling import (
     ConfidenceLoss,
     SelfLabelingNetwork,
@@ -541,3 +542,15 @@ def test_the_score_is_the_formula_with_its_sign_changed(rows):
     neighbors = nearest(rows, 4, "euclidean")
     pairs = np.repeat(p, 4, axis=0), p[neighbors.ravel()]
     assert clusterer.score(rows) == pytest.approx(-scan_formula(*pairs, 1), rel=1e-4)
+
+
+def test_a_prototype_is_among_the_most_confident_of_its_cluster():
+    """Of the ten, the one nearest to their mean."""
+    confidence = np.linspace(0.5, 1, 40)
+    embedding = np.arange(40.0)[:, None]
+    embedding[37] = embedding[30:40].mean()
+    labels = np.repeat([0, 2], 20)
+    found = find_prototypes(labels, confidence, embedding, 3)
+    assert found[1] == -1, "there is no member"
+    assert found[2] == 37
+    assert 10 <= found[0] < 20
