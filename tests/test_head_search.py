@@ -190,3 +190,12 @@ def test_a_single_head_and_a_single_step():
     X, y = make_blobs(60, centers=3, random_state=0)
     quick = SCANClustering(3, n_heads=1, clustering=Training(epochs=1), random_state=0)
     assert hungarian_accuracy_score(y, quick.fit(X).labels_) > 0.8
+
+
+def test_heads_begin_where_the_geometry_says(monkeypatch):
+    """Without any training worth the name they know most of the digits."""
+    monkeypatch.setattr("sklearn_scan._head_search._POLISHING_RATE", 1e-12)
+    X, y = load_digits(n_class=5, return_X_y=True)
+    untrained = Training(epochs=1, lr=1e-9)
+    clusterer = SCANClustering(5, n_heads=2, clustering=untrained, random_state=0)
+    assert hungarian_accuracy_score(y, clusterer.fit(X).labels_) > 0.9
