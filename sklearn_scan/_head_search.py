@@ -78,8 +78,8 @@ def search_heads(source, neighbors, n_clusters, n_heads, loss, schedule, trainer
     )
     chosen = draw_some(len(source), max(_MOST_PARTITIONED, 20 * n_clusters))
     rows = infer(network.encoder, source, indices=chosen)
-    graph = neighbors if len(chosen) == len(source) else None
-    if graph is None:
+    graph = neighbors
+    if len(chosen) < len(source):
         graph = mine_neighbors(rows.numpy(), _K, metric=choose_metric(rows.numpy()))
     if fit_pieces(network.heads, rows, graph):
         # Nothing joins the clusters, so that only the entropy could move a sample from
@@ -299,7 +299,8 @@ def polish_head(network, source, neighbors, entropy_weight):
     """
     features = infer(network.encoder, source)
     neighbors, counts = left_align(neighbors)
-    draw = _draw_agreeing(_answer(network.heads, features).cpu(), neighbors, counts)
+    answers = _answer(network.heads, features.to(source.device)).cpu()
+    draw = _draw_agreeing(answers, neighbors, counts)
     optimizer, annealing = _begin_steps(
         network.heads, _POLISHING_STEPS, _POLISHING_RATE
     )
