@@ -25,6 +25,7 @@ is not given are left out.
 
 import argparse
 import json
+import os
 import time
 import warnings
 from dataclasses import dataclass, field
@@ -239,30 +240,43 @@ def measure_peers(case, seed, cache):
 # The panel.
 
 
-def run(cases, options, save):
-    """Measure all cases, seed by seed; return the rows of each."""
+def run(cases, options, results, save):
+    """Measure what `results` lacks of all cases, seed by seed, and add it there."""
     function = measure_peers if options.peers else measure
-    results = {name: [] for name in cases}
-    jobs = [(name, seed) for seed in range(options.seeds) for name in cases]
+    jobs = [
+        (name, seed)
+        for seed in range(options.seeds)
+        for name in cases
+        if seed not in [row["seed"] for row in results[name]]
+    ]
     done = Parallel(n_jobs=options.jobs, return_as="generator_unordered")(
         delayed(measure_named)(function, name, options, seed) for name, seed in jobs
     )
     for name, row in done:
         results[name].append(row)
         print(name, json.dumps({k: v for k, v in row.items() if k != "selection"}))
-        save(results)
-    return results
+        save()
+
+
+def take_up(cases, path):
+    """Return the rows of an earlier run that wrote this file, by case."""
+    found = {}
+    if path and os.path.exists(path):
+        with open(path) as file:
+            found = json.load(file)["results"]
+    return found | {name: found.get(name, []) for name in cases}
 
 
 def measure_named(function, name, options, seed):
     # By name: functions without a name do not travel to another process.
     case = list_cases(options)[name]
-    return name, function(case, seed, options.cache)
+    commit = describe_run()["commit"]
+    return name, {"commit": commit} | function(case, seed, options.cache)
 
 
 def print_results(cases, results, columns):
     table = []
-    for name, rows in results.items():
+    for name, rows in ((name, results[name]) for name in cases):
         line = {"data": name, "role": cases[name].role, "seeds": str(len(rows))}
         for column in columns:
             values = [row[column] for row in rows if column in row]
@@ -308,7 +322,9 @@ def parse(arguments=None):
     parser.add_argument("--jobs", type=int, default=1, help="fits at a time")
     parser.add_argument("--peers", action="store_true", help="other methods instead")
     parser.add_argument("--cache", metavar="FOLDER", help="where to keep embeddings")
-    parser.add_argument("--json", metavar="FILE", help="where to write everything")
+    parser.add_argument(
+        "--json", metavar="FILE", help="where to write everything; taken up if there"
+    )
     return parser.parse_args(arguments)
 
 
@@ -317,23 +333,23 @@ def main(arguments=None):
     cases = list_cases(options)
     if options.data:
         cases = {name: cases[name] for name in options.data}
-    report = {"run": describe_run() | {"jobs": options.jobs}}
+    results = take_up(cases, options.json)
+    report = {"run": describe_run() | {"jobs": options.jobs}, "results": results}
 
-    def save(results):
-        report["results"] = results
+    def save():
         if options.json:
             write_json(options.json, report)
 
     print_header("The panel", report["run"])
     print(flush=True)
-    results = run(cases, options, save)
+    run(cases, options, results, save)
     if options.peers:
         print_results(cases, results, PEERS)
         return
     columns = ("ACC", "NMI", "ARI", "purity", *STEPS, *BASELINES, "seconds")
     print_results(cases, results, columns)
     report["targets"] = judge(results)
-    save(results)
+    save()
 
 
 if __name__ == "__main__":

@@ -186,7 +186,7 @@ def fine_tune(network, views, neighbors, loss, schedule, run, *, freeze_encoder=
     """
     network = copy.deepcopy(network)
     network.views = views
-    pairs = NeighborPairs(run.source, neighbors)
+    pairs = NeighborPairs(run.source, neighbors, run.weights)
     with network.frozen_encoder(freeze_encoder):
         run.trainer.train(
             "fine_tuning",
@@ -224,9 +224,11 @@ class Judge:
     views : nn.Module or None, default=None
         Drawn once for samples and once for neighbours; None to look at samples as they
         are.
+    weights : ndarray of shape (n_samples,) or None, default=None
+        How much each sample counts, with its neighbours; None for equally much.
     """
 
-    def __init__(self, source, neighbors, entropy_weight, views=None):
+    def __init__(self, source, neighbors, entropy_weight, views=None, weights=None):
         self.source = source
         self.entropy_weight = entropy_weight
         self.views = views
@@ -234,6 +236,8 @@ class Judge:
         n_nearest = max(1, _MOST_PAIRS // n_anchors)
         anchors = draw_some(len(source), n_anchors)
         neighbors = neighbors[anchors, :n_nearest]
+        weights = np.ones(len(source)) if weights is None else weights
+        self.weights = torch.tensor(weights[anchors], dtype=torch.float32)
         # What is looked at, and where among that samples and neighbours are.
         self.indices = np.union1d(anchors, neighbors[neighbors >= 0])
         self.anchors = torch.from_numpy(np.searchsorted(self.indices, anchors))
@@ -253,13 +257,15 @@ class Judge:
         n_at_a_time = max(1, _BLOCK // (heads.n_heads * heads.n_clusters))
         for part in torch.arange(len(self.anchors)).split(n_at_a_time):
             log_p = _log_probabilities(heads, first[self.anchors[part]])
-            marginal += log_p.exp().sum(dim=2)
+            weights = self.weights[part]
+            marginal += log_p.exp() @ weights
             for k, column in enumerate(self.neighbors[part].T):
                 is_paired = self.counts[part] > k
                 pairs = log_p + _log_probabilities(heads, second[column])
-                agreement += pairs.logsumexp(dim=1)[:, is_paired].sum(dim=1)
-        entropy = marginal_entropy(marginal / len(self.anchors))
-        return -agreement / self.counts.sum() - self.entropy_weight * entropy
+                agreement += pairs.logsumexp(dim=1) @ (weights * is_paired)
+        entropy = marginal_entropy(marginal / self.weights.sum())
+        n_pairs = (self.weights * self.counts).sum()
+        return -agreement / n_pairs - self.entropy_weight * entropy
 
     def select_head(self, network):
         """Leave the network with its best head alone."""

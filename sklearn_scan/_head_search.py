@@ -8,24 +8,25 @@ neighbours (Ng, Jordan and Weiss, "On spectral clustering", 2001), half at those
 k-means. Among heads with equal losses, those that began there agree with people more
 often than those that began at random.
 
+The SCAN loss wants clusters of equal sizes. Where they are not, the best head by this
+loss splits a large cluster and merges small ones, and the graph shows it: a partition
+cuts off fewer neighbours. Then heads follow that partition (`respect_sizes`).
+
 (The average of the better heads, with their clusters matched, was tried in place of the
 best one: it gains where heads begin at random, and nothing where they begin here.)
 """
 
-import warnings
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.sparse import csr_array, diags_array
-from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import ArpackNoConvergence, eigsh
-from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from sklearn_scan._clustering import ClusterNetwork, Judge, scan_loss
-from sklearn_scan._engine import NeighborPairs, infer, left_align
+from sklearn_scan._engine import NeighborPairs, draw_anchors, infer, left_align
 from sklearn_scan._nets import ClusterHeads, Encoder
+from sklearn_scan._partitions import find_partitions, find_pieces, measure_cut
 from sklearn_scan._sources import ArraySource, learn_format
 from sklearn_scan.neighbors import choose_metric, draw_some, mine_neighbors
 
@@ -35,17 +36,18 @@ _MOST_PARTITIONED = 10_000
 _K = 20
 # Principal components that heads are trained on; a wider embedding has little to add.
 _MOST_COMPONENTS = 256
-# Eigenvectors of the graph, and the size up to which all are computed at once.
-_MOST_EIGENVECTORS = 128
-_SMALL_GRAPH = 500
-# Runs of k-means for the first start of each kind; the others are single runs.
-_N_INIT = 10
 # Share of samples of which a head must know the piece.
 _TOLD = 0.99
-# Steps with which heads are fitted to pieces, and the best head is polished; learning
-# rates of both; and samples in such a step.
+# How much less a partition must cut, and then a head, for the best head to give way;
+# and heads that are trained to do so.
+_LESS_CUT = 0.05
+_N_FOLLOWERS = 3
+# Steps with which heads are fitted to pieces, follow a partition, and are polished;
+# their learning rates; and samples in such a step.
 _FITTING_STEPS_FOR_PIECES = 2000
 _FITTING_RATE = 1e-2
+_FOLLOWING_STEPS = 600
+_FOLLOWING_RATE = 1e-2
 _POLISHING_STEPS = 300
 _POLISHING_RATE = 3e-3
 _BATCH = 512
@@ -71,6 +73,9 @@ def search_heads(source, neighbors, n_clusters, n_heads, loss, schedule, trainer
     -------
     network : ClusterNetwork
         From the embedding to clusters, with one head.
+    weights : ndarray of shape (n_samples,) or None
+        How often each sample is to be an anchor from here on, so that all clusters are
+        seen equally often; None for equally often, clusters being of similar sizes.
     """
     whole, (source, components) = source, project(source)
     network = make_heads(
@@ -81,6 +86,7 @@ def search_heads(source, neighbors, n_clusters, n_heads, loss, schedule, trainer
     graph = neighbors
     if len(chosen) < len(source):
         graph = mine_neighbors(rows.numpy(), _K, metric=choose_metric(rows.numpy()))
+    partitions = []
     if fit_pieces(network.heads, rows, graph):
         # Nothing joins the clusters, so that only the entropy could move a sample from
         # one to another; and it would, where their sizes differ.
@@ -92,8 +98,17 @@ def search_heads(source, neighbors, n_clusters, n_heads, loss, schedule, trainer
     pairs = NeighborPairs(source, neighbors)
     trainer.train("clustering", network, loss, pairs, schedule)
 
-    network = Judge(source, neighbors, loss.final_weight).select_head(network)
-    return _undo_projection(network, components, whole)
+    if graph.shape[1] > 0:
+        network.heads = select_head(network.heads, rows, graph)
+    else:
+        network = Judge(source, neighbors, loss.final_weight).select_head(network)
+    weights = None
+    if partitions:
+        pairs = infer(network.encoder, source), neighbors
+        weights = respect_sizes(
+            network, partitions, (rows, graph), pairs, loss.final_weight
+        )
+    return _undo_projection(network, components, whole), weights
 
 
 def project(source):
@@ -145,82 +160,6 @@ def _undo_projection(network, components, source):
 # Where heads begin.
 
 
-def find_partitions(rows, neighbors, n_clusters, n_partitions):
-    """Partition rows by their graph of neighbours and by k-means, in turn.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_samples, n_features)
-        The embedding.
-    neighbors : ndarray of shape (n_samples, K)
-        Of every row; -1 stands for none.
-    n_clusters, n_partitions : int
-        Parts of each partition, and partitions, each from its own random start.
-
-    Returns
-    -------
-    partitions : list of ndarray of shape (n_samples,)
-        Numbers of clusters. Where there are no neighbours, all are of k-means.
-    """
-    spaces = [rows]
-    if neighbors.shape[1] > 0:
-        spaces.insert(0, embed_graph(neighbors, n_clusters))
-    return [
-        _run_kmeans(spaces[k % len(spaces)], n_clusters, 1 if k > 1 else _N_INIT)
-        for k in range(n_partitions)
-    ]
-
-
-def _run_kmeans(rows, n_clusters, n_init):
-    # Here, because this import takes a quarter of a second.
-    from sklearn.cluster import KMeans
-
-    seed = int(torch.randint(2**31 - 1, ()))
-    kmeans = KMeans(n_clusters, n_init=n_init, random_state=seed)
-    with warnings.catch_warnings():
-        # Duplicates leave clusters empty, of which `fit` warns in the end.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return kmeans.fit_predict(rows)
-
-
-def embed_graph(neighbors, n_clusters):
-    """Return the spectral embedding (n_samples, n_vectors) of a graph of neighbours.
-
-    The leading eigenvectors of the normalised adjacency matrix, each row scaled to
-    length one.
-    """
-    n_samples = len(neighbors)
-    graph = _make_graph(neighbors)
-    degree = np.asarray(graph.sum(axis=1)).ravel()
-    scale = diags_array(1 / np.sqrt(np.maximum(degree, 1e-12)))
-    vectors = _leading_eigenvectors(
-        scale @ graph @ scale, min(n_clusters, _MOST_EIGENVECTORS, n_samples)
-    )
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(length > 0, length, 1)
-
-
-def _make_graph(neighbors):
-    """Return the symmetric graph of who is a neighbour of whom; -1 is nobody."""
-    anchors, columns = np.nonzero(neighbors >= 0)
-    edges = (anchors, neighbors[anchors, columns])
-    n_samples = len(neighbors)
-    graph = csr_array((np.ones(len(anchors)), edges), shape=(n_samples, n_samples))
-    return (graph + graph.T) / 2
-
-
-def _leading_eigenvectors(matrix, n_vectors):
-    n_samples = matrix.shape[0]
-    if n_samples <= max(_SMALL_GRAPH, 2 * n_vectors):
-        return np.linalg.eigh(matrix.toarray())[1][:, -n_vectors:]
-    start = torch.randn(n_samples, dtype=torch.float64).numpy()
-    try:
-        # Not to the last digit: these are starts.
-        return eigsh(matrix, n_vectors, which="LA", v0=start, tol=1e-3)[1]
-    except ArpackNoConvergence as stopped:
-        return stopped.eigenvectors if stopped.eigenvectors.size else start[:, None]
-
-
 def fit_pieces(heads, rows, neighbors):
     """Train heads, in place, to tell the pieces of a graph, if there are as many.
 
@@ -239,13 +178,12 @@ def fit_pieces(heads, rows, neighbors):
         Whether there are as many pieces as clusters, and heads can tell them: a linear
         one cannot tell a ring from what it surrounds.
     """
-    n_pieces, pieces = connected_components(_make_graph(neighbors), directed=False)
+    n_pieces, pieces = find_pieces(neighbors)
     if n_pieces != heads.n_clusters:
         return False
     partitions = [pieces] * heads.n_heads
     fit_partitions(heads, rows, partitions, _FITTING_STEPS_FOR_PIECES)
-    told = _answer(heads, rows.to(heads.linear.weight.device)).argmax(dim=1).cpu()
-    return bool((told.numpy() == pieces).mean() > _TOLD)
+    return bool((_predict(heads, rows) == pieces).mean() > _TOLD)
 
 
 def fit_partitions(heads, rows, partitions, n_steps=150):
@@ -278,7 +216,86 @@ def fit_partitions(heads, rows, partitions, n_steps=150):
 # What becomes of the best.
 
 
-def polish_head(network, source, neighbors, entropy_weight):
+def select_head(heads, rows, neighbors):
+    """Return the head whose clusters cut off the fewest neighbours (`measure_cut`).
+
+    Among heads that minimise the SCAN loss this tells better than the loss itself which
+    one agrees with people: it looks at labels alone, and every cluster counts as much.
+    """
+    candidates = [heads.select(k) for k in range(heads.n_heads)]
+    cuts = [
+        measure_cut(_predict(head, rows), neighbors, heads.n_clusters)
+        for head in candidates
+    ]
+    return candidates[int(np.argmin(cuts))]
+
+
+def respect_sizes(network, partitions, sample, pairs, entropy_weight):
+    """Let the head follow a partition, in place, where the graph asks for its sizes.
+
+    The SCAN loss gains by splitting a large cluster and merging two small ones. Where
+    the head cuts off clearly more of the graph than some partition does, another one is
+    trained from there, with anchors drawn so that each cluster is seen equally often:
+    equal shares then are the sizes of the partition. It stays if it cuts less, too.
+
+    Parameters
+    ----------
+    network : ClusterNetwork
+        With one head.
+    partitions : list of ndarray of shape (n_rows,)
+        Numbers of clusters.
+    sample : tuple of Tensor (n_rows, n_features) and ndarray (n_rows, K)
+        What was partitioned, and its graph of neighbours.
+    pairs : tuple of Tensor (n_samples, n_features) and ndarray (n_samples, K)
+        The features of all samples, and their neighbours.
+    entropy_weight : float
+        Of the SCAN loss.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_samples,) or None
+        How often each sample is to be an anchor; None where the head stays as it is.
+    """
+    rows, graph = sample
+    features, neighbors = pairs
+    cut = partial(measure_cut, neighbors=graph, n_clusters=network.heads.n_clusters)
+    limit = (1 - _LESS_CUT) * cut(_predict(network.heads, rows))
+    partition = min(partitions, key=cut)
+    if cut(partition) >= limit:
+        return None
+    n_features = features.shape[1]
+    heads = ClusterHeads(n_features, network.heads.n_clusters, _N_FOLLOWERS)
+    heads.to(network.heads.linear.weight.device)
+    fit_partitions(heads, rows, [partition] * _N_FOLLOWERS)
+    weights = weigh_anchors(_predict(heads, features))
+    draw = _draw_any(*left_align(neighbors))
+    steps = _FOLLOWING_STEPS, _FOLLOWING_RATE
+    _minimise_loss(heads, features, weights, draw, entropy_weight, *steps)
+    head = select_head(heads, rows, graph)
+    if cut(_predict(head, rows)) >= limit:
+        return None
+    network.heads = head
+    return weigh_anchors(_predict(head, features))
+
+
+def weigh_anchors(labels):
+    """Return how often each sample is an anchor, for clusters to be seen equally often.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_samples,)
+        Numbers of clusters.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_samples,), dtype float64
+        Their mean is one.
+    """
+    weights = 1 / np.bincount(labels)[labels]
+    return weights / weights.mean()
+
+
+def polish_head(network, source, neighbors, entropy_weight, weights=None):
     """Train a head on, in place, with the neighbours that it agrees with.
 
     A neighbour is drawn with probability proportional to ``<p, q>``, the probability
@@ -296,23 +313,45 @@ def polish_head(network, source, neighbors, entropy_weight):
         Of every sample; -1 stands for none.
     entropy_weight : float
         Of the SCAN loss.
+    weights : ndarray of shape (n_samples,) or None, default=None
+        How often each sample is an anchor; None for equally often.
     """
     features = infer(network.encoder, source)
-    neighbors, counts = left_align(neighbors)
-    answers = _answer(network.heads, features.to(source.device)).cpu()
-    draw = _draw_agreeing(answers, neighbors, counts)
-    optimizer, annealing = _begin_steps(
-        network.heads, _POLISHING_STEPS, _POLISHING_RATE
+    answers = _answer(network.heads, features)
+    _minimise_loss(
+        network.heads,
+        features,
+        weights,
+        _draw_agreeing(answers, *left_align(neighbors)),
+        entropy_weight,
+        _POLISHING_STEPS,
+        _POLISHING_RATE,
     )
-    for _ in range(_POLISHING_STEPS):
-        anchors = torch.randint(len(features), (min(_BATCH, len(features)),))
+
+
+def _minimise_loss(head, features, weights, draw, entropy_weight, n_steps, lr):
+    """Minimise the SCAN loss of heads, in place, on neighbours that `draw` gives."""
+    device = head.linear.weight.device
+    optimizer, annealing = _begin_steps(head, n_steps, lr)
+    for _ in range(n_steps):
+        anchors = draw_anchors(len(features), weights, min(_BATCH, len(features)))
         pairs = features[torch.cat([anchors, draw(anchors)])]
-        logits = network.heads(pairs.to(source.device)).chunk(2, dim=1)
+        logits = head(pairs.to(device)).chunk(2, dim=1)
         _step(scan_loss(*logits, entropy_weight)[0].sum(), optimizer, annealing)
 
 
-def _draw_agreeing(answers, neighbors, counts):
+def _draw_any(neighbors, counts):
     """Return a function from samples to one neighbour of each."""
+
+    def draw(anchors):
+        column = (torch.rand(len(anchors)) * counts[anchors]).long()
+        return neighbors[anchors, column]
+
+    return draw
+
+
+def _draw_agreeing(answers, neighbors, counts):
+    """Return a function from samples to one neighbour of each, that agrees with it."""
 
     def draw(anchors):
         chosen = neighbors[anchors]
@@ -339,6 +378,12 @@ def _step(loss, optimizer, annealing):
     annealing.step()
 
 
+def _predict(head, rows):
+    """Return the clusters (n_rows,) of rows, as an array."""
+    return _answer(head, rows).argmax(dim=1).numpy()
+
+
 @torch.no_grad()
 def _answer(head, rows):
-    return head(rows)[0].softmax(dim=-1)
+    """Return the probabilities (n_rows, n_clusters) of rows, on the CPU."""
+    return head(rows.to(head.linear.weight.device))[0].softmax(dim=-1).cpu()

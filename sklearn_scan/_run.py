@@ -42,6 +42,7 @@ class Run:
     reconstruct: Callable
     source: ArraySource = None
     judge: Judge = None
+    weights: np.ndarray = None
     loss: float = np.inf
     _answers: tuple = (None, None)
 

@@ -595,7 +595,9 @@ class SCANClustering(
         with run.isolated("fine_tuning"):
             training = self._training("fine_tuning") or Training()
             views = build_views(self._views_of(training), run.source)
-            run.judge = Judge(run.source, self.neighbors_, loss.final_weight, views)
+            run.judge = Judge(
+                run.source, self.neighbors_, loss.final_weight, views, run.weights
+            )
             if self.clustering is not None:
                 run.judge_start(network)
             if self.fine_tuning is None:
@@ -629,7 +631,7 @@ class SCANClustering(
         run.source = _open_rows(self.embedding_, run.runtime)
         schedule = training.make_schedule("clustering", self.batch_size)
         loss = self._search_loss(schedule, run)
-        network = search_heads(
+        network, run.weights = search_heads(
             run.source,
             self.neighbors_,
             n_clusters,
@@ -639,7 +641,9 @@ class SCANClustering(
             run.trainer,
         )
         with run.isolated("polishing"):
-            polish_head(network, run.source, self.neighbors_, loss.final_weight)
+            polish_head(
+                network, run.source, self.neighbors_, loss.final_weight, run.weights
+            )
         if self._is_end_to_end():
             network = network.on_top_of(self.pretext_.make_embedder())
         return network

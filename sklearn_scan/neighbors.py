@@ -17,7 +17,7 @@ __all__ = ["check_neighbors", "mine_neighbors"]
 _BLOCK = 2**28
 
 # Up to this many rows "auto" compares every row with every other.
-_MOST_FOR_BRUTE = 100_000
+_MOST_FOR_BRUTE = 40_000
 # Rows that are brought to unit length, and searched for, at a time.
 _ROWS_AT_A_TIME = 16_384
 # Rows per cell from which the centres of the cells are learned.
@@ -48,7 +48,7 @@ def mine_neighbors(
         "brute" compares every row with every other, which is exact, and takes time that
         grows with the square of `n_samples`. "ivf", on the CPU alone, divides the space
         into cells (an inverted file, as in faiss) and looks into the nearest of them;
-        it keeps rows in half precision. "auto" is "ivf" for more than 100,000 rows on
+        it keeps rows in half precision. "auto" is "ivf" for more than 40,000 rows on
         the CPU, but on macOS, where there is no faiss.
     recall : float, default=0.97
         The share of the true neighbours, or of rows as near, that "ivf" is to find, in

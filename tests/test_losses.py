@@ -177,8 +177,9 @@ def test_scan_loss_is_float32_at_least(device, dtype):
         torch.testing.assert_close(value, same)
 
 
-def test_judge_is_the_scan_loss_over_all_pairs(device):
-    """Three heads, every sample with each of its neighbours."""
+@pytest.mark.parametrize("times", [None, 1 + np.arange(30) % 3])
+def test_judge_is_the_scan_loss_over_all_pairs(device, times):
+    """Three heads, every sample with each of its neighbours, as often as it counts."""
     rows = logits(30, 4).astype(np.float32)
     neighbors = np.random.default_rng(0).permuted(
         np.tile(np.arange(30), (30, 1)), axis=1
@@ -191,10 +192,13 @@ def test_judge_is_the_scan_loss_over_all_pairs(device):
         heads.linear.bias.zero_()
     network = ClusterNetwork(torch.nn.Identity(), heads, torch.nn.Identity())
     source = ArraySource(rows, learn_format(rows), device)
-    got = Judge(source, neighbors, 2.0).losses(network)
+    got = Judge(source, neighbors, 2.0, weights=times).losses(network)
+    times = np.ones(30, dtype=int) if times is None else times
+    anchors = np.arange(30).repeat(times).repeat(6)
+    others = neighbors.repeat(times, axis=0).ravel()
     for head, weight in enumerate(weights.double().cpu().numpy()):
         out = rows.astype(np.float64) @ weight
-        pairs = np.repeat(out, 6, axis=0), out[neighbors.ravel()]
+        pairs = out[anchors], out[others]
         assert_close(got[head], numpy_scan(*pairs, 2.0)[0])
 
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from sklearn_scan import SCANClustering, Training
 from sklearn_scan._clustering import ClusterNetwork, Judge
+from sklearn_scan._head_search import search_heads
 from sklearn_scan._nets import ClusterHeads
 from sklearn_scan._run import find_prototypes
 from sklearn_scan._self_labeling import (
@@ -236,6 +237,13 @@ def scan_formula(p, q, entropy_weight):
     return -np.log((p * q).sum(axis=1)).mean() - entropy_weight * entropy
 
 
+@pytest.fixture
+def no_sizes(monkeypatch):
+    """Let no head give way to one that follows a partition."""
+    monkeypatch.setattr("sklearn_scan._head_search._LESS_CUT", 1)
+
+
+@pytest.mark.usefixtures("no_sizes")
 @pytest.mark.parametrize(("views", "seen"), [("none", np.array), (Mirror, mirror)])
 @pytest.mark.parametrize("entropy_weight", [0.5, 5.0])
 def test_fine_tuning_compares_views_of_samples_and_of_their_neighbours(
@@ -256,6 +264,30 @@ def test_fine_tuning_compares_views_of_samples_and_of_their_neighbours(
     assert judged == pytest.approx([expected, expected], rel=1e-3)
 
 
+def test_after_the_search_of_heads_samples_count_as_it_says(
+    images, trained_plain, monkeypatch
+):
+    """In polishing, in fine-tuning and in judging: here one sample counts alone."""
+    weights, polished = np.zeros(N), []
+    weights[7] = N
+    monkeypatch.setattr(
+        "sklearn_scan._scan.search_heads", lambda *a: (search_heads(*a)[0], weights)
+    )
+    monkeypatch.setattr(
+        "sklearn_scan._scan.polish_head", lambda *a: polished.append(a[-1])
+    )
+    neighbors = np.roll(np.arange(N), 1)
+    clusterer = quick(trained_plain, fine_tuning=once(views="none"), entropy_weight=0.5)
+    clusterer.fit(images, neighbors=neighbors[:, None])
+    p = clusterer.predict_proba(images).astype(float)
+    expected = scan_formula(p[[7]], p[neighbors[[7]]], 0.5)
+    assert clusterer.history_["fine_tuning"][0]["loss"] == pytest.approx(expected)
+    judged = [note["loss"] for note in clusterer.history_["selection"]]
+    assert judged == pytest.approx([expected, expected], rel=1e-3)
+    assert polished == [weights]
+
+
+@pytest.mark.usefixtures("no_sizes")
 def test_heads_compare_samples_with_their_neighbours(
     images, trained_plain, monkeypatch
 ):

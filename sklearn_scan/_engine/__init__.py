@@ -13,6 +13,7 @@ from sklearn_scan._engine._data import (
     IndexedSamples,
     NeighborPairs,
     Samples,
+    draw_anchors,
     left_align,
 )
 from sklearn_scan._engine._fingerprint import fingerprint
@@ -49,6 +50,7 @@ __all__ = [
     "StageNet",
     "Trainer",
     "Unfinished",
+    "draw_anchors",
     "fingerprint",
     "infer",
     "inference_batch",

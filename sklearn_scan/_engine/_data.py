@@ -54,16 +54,26 @@ class NeighborPairs(Samples):
         The samples.
     neighbors : ndarray of shape (n_samples, K)
         Indices of the neighbours; -1 stands for none.
+    weights : ndarray of shape (n_samples,) or None, default=None
+        How often each sample is visited, on an average, in relation to the others; None
+        for each once in an epoch.
     """
 
-    def __init__(self, source, neighbors):
+    def __init__(self, source, neighbors, weights=None):
         super().__init__(source)
         self.neighbors, self.counts = left_align(neighbors)
+        self.weights = weights
 
     @property
     def identity(self):
-        """The neighbours."""
-        return self.neighbors.numpy(), self.counts.numpy()
+        """The neighbours, and the weights."""
+        return self.neighbors.numpy(), self.counts.numpy(), self.weights
+
+    def order(self):
+        """Return the indices of one epoch, in the order of their visit."""
+        if self.weights is None:
+            return super().order()
+        return draw_anchors(len(self), self.weights, len(self))
 
     def read(self, indices):
         """Return the tuple (samples, neighbours)."""
@@ -72,6 +82,32 @@ class NeighborPairs(Samples):
             self.source.read(indices),
             self.source.read(self.neighbors[indices, column]),
         )
+
+
+def draw_anchors(n_samples, weights, n_drawn):
+    """Draw samples with replacement.
+
+    Parameters
+    ----------
+    n_samples : int
+        Of how many.
+    weights : ndarray of shape (n_samples,) or None
+        How often each is drawn in relation to the others; None for equally often.
+    n_drawn : int
+        How many.
+
+    Returns
+    -------
+    indices : Tensor of shape (n_drawn,)
+        On the CPU.
+    """
+    if weights is None:
+        return torch.randint(n_samples, (n_drawn,), device="cpu")
+    # `torch.multinomial` ends at 2**24 categories.
+    bounds = np.cumsum(weights, dtype=np.float64)
+    places = torch.rand(n_drawn, dtype=torch.float64, device="cpu").numpy() * bounds[-1]
+    indices = np.searchsorted(bounds, places, side="right")
+    return torch.from_numpy(indices.clip(max=n_samples - 1))
 
 
 def left_align(neighbors, itself=None):

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Partitions of an embedding that need no training: where heads begin.
+
+Spectral clustering of the graph of neighbours (Ng, Jordan and Weiss, "On spectral
+clustering", 2001) and k-means, and the normalised cut (Shi and Malik, "Normalized cuts
+and image segmentation", 2000) by which partitions are compared.
+"""
+
+import warnings
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array, diags_array
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+from sklearn.exceptions import ConvergenceWarning
+
+# Eigenvectors of the graph, and the size up to which all are computed at once.
+_MOST_EIGENVECTORS = 128
+_SMALL_GRAPH = 500
+# Runs of k-means for the first partition of each kind; the others are single runs.
+_N_INIT = 3
+# What a nat of entropy that the sizes of clusters lack counts as, in the share of
+# neighbours cut off.
+_IMBALANCE = 0.1
+
+
+def find_partitions(rows, neighbors, n_clusters, n_partitions):
+    """Partition rows by their graph of neighbours and by k-means, in turn.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n_features)
+        The embedding.
+    neighbors : ndarray of shape (n_samples, K)
+        Of every row; -1 stands for none.
+    n_clusters, n_partitions : int
+        Parts of each partition, and partitions, each from its own random start.
+
+    Returns
+    -------
+    partitions : list of ndarray of shape (n_samples,)
+        Numbers of clusters. Where there are no neighbours, all are of k-means.
+    """
+    spaces = [rows]
+    if neighbors.shape[1] > 0:
+        spaces.insert(0, embed_graph(neighbors, n_clusters))
+    return [
+        _run_kmeans(spaces[k % len(spaces)], n_clusters, 1 if k > 1 else _N_INIT)
+        for k in range(n_partitions)
+    ]
+
+
+def _run_kmeans(rows, n_clusters, n_init):
+    # Here, because this import takes a quarter of a second.
+    from sklearn.cluster import KMeans
+
+    seed = int(torch.randint(2**31 - 1, ()))
+    kmeans = KMeans(n_clusters, n_init=n_init, random_state=seed)
+    with warnings.catch_warnings():
+        # Duplicates leave clusters empty, of which `fit` warns in the end.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return kmeans.fit_predict(rows)
+
+
+def embed_graph(neighbors, n_clusters):
+    """Return the spectral embedding (n_samples, n_vectors) of a graph of neighbours.
+
+    The leading eigenvectors of the normalised adjacency matrix, each row scaled to
+    length one.
+    """
+    n_samples = len(neighbors)
+    graph = _make_graph(neighbors)
+    degree = np.asarray(graph.sum(axis=1)).ravel()
+    scale = diags_array(1 / np.sqrt(np.maximum(degree, 1e-12)))
+    vectors = _leading_eigenvectors(
+        scale @ graph @ scale, min(n_clusters, _MOST_EIGENVECTORS, n_samples)
+    )
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(length > 0, length, 1)
+
+
+def _make_graph(neighbors):
+    """Return the symmetric graph of who is a neighbour of whom; -1 is nobody."""
+    anchors, columns = np.nonzero(neighbors >= 0)
+    edges = (anchors, neighbors[anchors, columns])
+    n_samples = len(neighbors)
+    graph = csr_array((np.ones(len(anchors)), edges), shape=(n_samples, n_samples))
+    return (graph + graph.T) / 2
+
+
+def _leading_eigenvectors(matrix, n_vectors):
+    n_samples = matrix.shape[0]
+    if n_samples <= max(_SMALL_GRAPH, 2 * n_vectors):
+        return np.linalg.eigh(matrix.toarray())[1][:, -n_vectors:]
+    start = torch.randn(n_samples, dtype=torch.float64).numpy()
+    try:
+        # Not to the last digit: these are starts.
+        return eigsh(matrix, n_vectors, which="LA", v0=start, tol=1e-3)[1]
+    except ArpackNoConvergence as stopped:
+        return stopped.eigenvectors if stopped.eigenvectors.size else start[:, None]
+
+
+def find_pieces(neighbors):
+    """Return how many pieces a graph of neighbours falls into, and which row is where.
+
+    Parameters
+    ----------
+    neighbors : ndarray of shape (n_samples, K)
+        Of every row; -1 stands for none.
+
+    Returns
+    -------
+    n_pieces : int
+        How many.
+    pieces : ndarray of shape (n_samples,)
+        Their numbers.
+    """
+    return connected_components(_make_graph(neighbors), directed=False)
+
+
+def measure_cut(labels, neighbors, n_clusters):
+    """Measure how many neighbours a partition cuts off, on an average over clusters.
+
+    A small cluster counts as much as a large one, so that it pays neither to split a
+    large cluster nor to merge two small ones. Sizes that differ count a little, so that
+    no cluster is made of a few stray samples.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_samples,)
+        Numbers of clusters.
+    neighbors : ndarray of shape (n_samples, K)
+        Of every sample; -1 stands for none.
+    n_clusters : int
+        An empty cluster counts as one that is cut off entirely.
+
+    Returns
+    -------
+    cut : float
+        The mean over clusters of the share of its neighbours that are of another
+        cluster, and a tenth of what the entropy of the sizes lacks to its maximum.
+    """
+    is_there = neighbors >= 0
+    is_cut = is_there & (labels[neighbors] != labels[:, None])
+    share = is_cut.sum(axis=1) / np.maximum(is_there.sum(axis=1), 1)
+    sizes = np.bincount(labels, minlength=n_clusters)
+    cut = np.bincount(labels, share, minlength=n_clusters) / np.maximum(sizes, 1)
+    filled = sizes[sizes > 0] / len(labels)
+    entropy = -(filled * np.log(filled)).sum()
+    return np.where(sizes, cut, 1).mean() + _IMBALANCE * (np.log(n_clusters) - entropy)
