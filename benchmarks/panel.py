@@ -4,12 +4,16 @@ r"""How well `SCANClustering` clusters many kinds of data with its defaults.
     python benchmarks/panel.py --cifar10 cifar10.npz --photographs lite0.npz \
         --small-photographs small.npz --seeds 5 --jobs 2 --json panel.json
     python benchmarks/panel.py --peers --json peers.json ...
+    python benchmarks/panel.py --seeds 0 --json panel.json --beside peers.json ...
 
 For every data set the mean, the standard deviation and the minimum over seeds of ACC
 (`hungarian_accuracy_score`), and the means of NMI and ARI. ``clustering`` and
 ``fine-tuning`` are the ACC of the labels before the later steps. Beside it, on the
 same embedding and the same neighbours, ``KMeans`` (n_init=10) and ``spectral``
 clustering. ``seconds`` are those of one fit on one core, beside `--jobs` others.
+
+A file of `--json` is taken up: seeds that it holds are not measured again, so that
+``--seeds 0`` prints what it holds; with `--beside`, next to the ACC of other files.
 
 `--peers` measures, instead, what else people do with the samples as rows: ``KMeans``,
 UMAP (2 dimensions, the defaults, umap-learn) followed by KMeans and by Ward, and DEC
@@ -29,6 +33,7 @@ import os
 import time
 import warnings
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -274,16 +279,30 @@ def measure_named(function, name, options, seed):
     return name, {"commit": commit} | function(case, seed, options.cache)
 
 
-def print_results(cases, results, columns):
+def print_results(cases, results, columns, files=()):
+    others = {Path(file).stem: take_up(cases, file) for file in files}
     table = []
-    for name, rows in ((name, results[name]) for name in cases):
+    for name in cases:
+        rows = results[name]
         line = {"data": name, "role": cases[name].role, "seeds": str(len(rows))}
         for column in columns:
-            values = [row[column] for row in rows if column in row]
-            line[column] = format_column(column, values)
+            line[column] = summarise(rows, column)
+        for file, other in others.items():
+            for column in ("ACC", *PEERS[1:]):
+                line[f"{file}: {column}"] = summarise(other[name], column)
         table.append(line)
     print()
-    print_table(table)
+    print_table(drop_empty(table))
+
+
+def drop_empty(table):
+    """Leave out the columns that say nothing."""
+    filled = [k for k in table[0] if any(line[k] != "-" for line in table)]
+    return [{k: line[k] for k in filled} for line in table]
+
+
+def summarise(rows, column):
+    return format_column(column, [row[column] for row in rows if column in row])
 
 
 def format_column(column, values):
@@ -302,6 +321,8 @@ def judge(results):
     print()
     targets = []
     for name, rows in results.items():
+        if not rows:
+            continue
         accuracy = np.mean([row["ACC"] for row in rows])
         for baseline in BASELINES:
             other = np.mean([row[baseline] for row in rows])
@@ -321,6 +342,9 @@ def parse(arguments=None):
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1, help="fits at a time")
     parser.add_argument("--peers", action="store_true", help="other methods instead")
+    parser.add_argument(
+        "--beside", nargs="*", default=[], metavar="FILE", help="of earlier runs"
+    )
     parser.add_argument("--cache", metavar="FOLDER", help="where to keep embeddings")
     parser.add_argument(
         "--json", metavar="FILE", help="where to write everything; taken up if there"
@@ -347,7 +371,7 @@ def main(arguments=None):
         print_results(cases, results, PEERS)
         return
     columns = ("ACC", "NMI", "ARI", "purity", *STEPS, *BASELINES, "seconds")
-    print_results(cases, results, columns)
+    print_results(cases, results, columns, options.beside)
     report["targets"] = judge(results)
     save()
 

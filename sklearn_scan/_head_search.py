@@ -65,7 +65,7 @@ def search_heads(source, neighbors, n_clusters, n_heads, loss, schedule, trainer
     n_clusters, n_heads : int
         Clusters per head, and heads.
     loss : SCANLoss
-        What to minimise, and what to choose heads by.
+        What to minimise.
     schedule, trainer
         See `Trainer.train`.
 

@@ -87,8 +87,8 @@ class SCANClustering(
        sample agrees with its neighbours, and all clusters are used. `n_heads`
        classifiers are trained on the frozen embedding. They begin at partitions of it,
        by spectral clustering of the graph of neighbours and by k-means in turn, and the
-       one with the lowest loss is kept. Then the encoder learns with it, on random
-       views of samples and neighbours.
+       one whose clusters cut off the fewest neighbours is kept. Then the encoder learns
+       with it, on random views of samples and neighbours.
     3. *Self-labelling*: samples whose largest probability exceeds `threshold` become
        training data for strongly changed views of themselves.
 
@@ -110,9 +110,9 @@ class SCANClustering(
     threshold : float, default=0.99
         Confidence from which self-labelling believes an answer, in (0, 1].
     entropy_weight : float, default=5.0
-        Weight of the entropy of the mean prediction; the paper's lambda. Lower it where
-        the true clusters differ much in size. Where `X` is rows, or the pretext is a
-        transformer of others, it falls to a fifth after a quarter of the training.
+        Weight of the entropy of the mean prediction; the paper's lambda. Where `X` is
+        rows, or the pretext is a transformer of others, it falls to a fifth after a
+        quarter of the training.
     n_heads : int, default=20
         Starts of the clustering; like `n_init` of `KMeans`.
     pretext : "auto" or transformer, default="auto"
@@ -223,11 +223,13 @@ class SCANClustering(
     Notes
     -----
     *Choosing without labels.* The reference implementation chooses among heads and
-    epochs by the SCAN loss on its test images. Here there is only `X`: the head is
-    chosen by the loss on training samples (at most 4,000, and 40,000 pairs of them with
-    their nearest neighbours), as they are, or on views where the heads were trained on
-    views (``clustering=None``). The result of fine-tuning is kept if it does not raise
-    the loss on fresh random views, the same for all. That loss punishes a network for
+    epochs by the SCAN loss on its test images. Here there is only `X`. Of the heads on
+    the frozen embedding, the one is chosen whose clusters have the lowest normalised
+    cut in the graph of neighbours: the share of a cluster's neighbours that are of
+    another cluster, on an average over clusters. Heads that were trained on views
+    (``clustering=None``) are compared by the loss on views of training samples (at most
+    4,000, and 40,000 pairs of them with their nearest neighbours). The result of
+    fine-tuning is kept if it does not raise that loss. The loss punishes a network for
     being right where a mined neighbour is of another kind, and so cannot judge
     self-labelling, which is kept if the confident share of samples falls by 0.1 at the
     most, 95 % of the samples that are confident before and after stay in their cluster,
@@ -241,9 +243,13 @@ class SCANClustering(
     a warning, when fewer clusters have members than before.
 
     *Clusters of very different size.* The loss prefers clusters of equal size: where
-    the largest is ten times the smallest, it may split the one and merge others. Where
-    the neighbours of `X` form as many separate pieces as there are clusters, these are
-    the clusters, whatever their sizes.
+    the largest is ten times the smallest, it would split the one and merge others. A
+    partition of the graph that cuts off at least a twentieth less than the best head
+    shows it. Heads are then trained from that partition, with samples drawn so that its
+    clusters are seen equally often, and so they are in the later steps. On noisy
+    embeddings, where every partition cuts off much, small clusters may still be merged.
+    Where the neighbours of `X` form as many separate pieces as there are clusters,
+    these are the clusters, whatever their sizes.
 
     *Other differences from the reference.* Neighbours are mined in the features of the
     encoder, not in those of its projector, and never include the sample itself; they

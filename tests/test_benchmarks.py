@@ -253,6 +253,25 @@ def test_the_panel_measures_beside_baselines(tmp_path, capsys, restore_threads):
     assert "| wine, scaled |" in capsys.readouterr().out
 
 
+def test_the_panel_goes_on_where_a_file_ends(tmp_path, monkeypatch, capsys):
+    name = "digit rows"
+    file, other = tmp_path / "panel.json", tmp_path / "peers.json"
+    rows = [{"seed": 1, "ACC": 0.5, "KMeans": 0.4, "spectral": 0.4, "seconds": 1.0}]
+    file.write_text(json.dumps({"results": {name: rows}}))
+    other.write_text(json.dumps({"results": {name: [{"seed": 0, "DEC": 0.25}]}}))
+    monkeypatch.setattr(
+        panel, "measure", lambda case, seed, cache: rows[0] | {"seed": seed}
+    )
+    arguments = ["--data", name, "--seeds", "3", "--json", str(file)]
+    panel.main([*arguments, "--beside", str(other)])
+    found = json.loads(file.read_text())["results"][name]
+    assert [row["seed"] for row in found] == [1, 0, 2]
+    printed = capsys.readouterr().out
+    assert "peers: DEC" in printed
+    assert "peers: ACC" not in printed, "there is none"
+    assert "met     digit rows: 0.5000 >= KMeans 0.4000 - 0.005" in printed
+
+
 @pytest.fixture
 def restore_threads():
     before = torch.get_num_threads()

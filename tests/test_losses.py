@@ -202,6 +202,32 @@ def test_judge_is_the_scan_loss_over_all_pairs(device, times):
         assert_close(got[head], numpy_scan(*pairs, 2.0)[0])
 
 
+def test_judge_holds_few_logits_at_a_time(monkeypatch):
+    """At 1,000 clusters and 20 heads, all logits of all pairs would be 10 GB."""
+    import sklearn_scan._clustering as clustering
+
+    held = []
+    compute = clustering._log_probabilities
+
+    def watch(heads, features):
+        found = compute(heads, features)
+        held.append(found.numel())
+        return found
+
+    rows = logits(300, 4).astype(np.float32)
+    neighbors = np.random.default_rng(0).integers(300, size=(300, 5))
+    network = ClusterNetwork(
+        torch.nn.Identity(), ClusterHeads(4, 10, n_heads=4), torch.nn.Identity()
+    )
+    source = ArraySource(rows, learn_format(rows), torch.device("cpu"))
+    judge = Judge(source, neighbors, 2.0)
+    expected = judge.losses(network)
+    monkeypatch.setattr(clustering, "_log_probabilities", watch)
+    monkeypatch.setattr(clustering, "_BLOCK", 1000)
+    torch.testing.assert_close(judge.losses(network), expected)
+    assert max(held) == 1000
+
+
 # --- self-labelling loss -----------------------------------------------------------
 
 
