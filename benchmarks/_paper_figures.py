@@ -7,7 +7,7 @@ from _paper_tables import PERCENT, SCORES, SECONDS, PaperTable
 from sklearn.base import BaseEstimator, ClusterMixin, MetaEstimatorMixin, clone
 from sklearn.callback import FitCallback
 
-from sklearn_scan import Training
+from sklearn_scan import TrainingConfig
 from sklearn_scan.metrics import hungarian_accuracy_score, neighbor_purity_score
 
 
@@ -104,13 +104,13 @@ class SelfLabeling(PaperTable):
 
     def rows(self, setting, seed):
         strong = setting.views["strong"]
-        constant = Training(
-            epochs=25, optimizer="adam", lr=1e-4, annealing="constant", views=strong
+        constant = TrainingConfig(
+            epochs=25, optimizer="adam", lr=1e-4, lr_schedule="constant", views=strong
         )
         clusterer = setting.clusterer(
             seed,
             keep="last",
-            fine_tuning=Training(views=strong),
+            clustering=TrainingConfig(views=strong),
             self_labeling=constant,
         )
         return {"self-labelling": clusterer}
@@ -146,7 +146,7 @@ class EpochScores(FitCallback):
         is_epoch = (
             context.task_name == "epoch" and context.parent.task_name == "self_labeling"
         )
-        if is_epoch or context.task_name == "fine_tuning":
+        if is_epoch or context.task_name == "clustering":
             self.records.append(self._score(fitted_estimator))
 
     def _score(self, clusterer):

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.utils import resample
 
-from sklearn_scan import SCANClustering, Training
+from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan.metrics import hungarian_accuracy_score
 
 # Photographs by default, as many as two cores manage.
@@ -103,8 +103,8 @@ def only_step_one(clusterer):
     """Return a clusterer that does next to nothing after mining."""
     return clone(clusterer).set_params(
         n_heads=1,
-        clustering=Training(epochs=1),
-        fine_tuning=None,
+        head_search=TrainingConfig(epochs=1),
+        clustering=None,
         self_labeling=None,
     )
 

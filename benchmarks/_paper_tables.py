@@ -19,7 +19,7 @@ from sklearn.model_selection import StratifiedShuffleSplit, cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_scan import Training, pretext
+from sklearn_scan import TrainingConfig, pretext
 from sklearn_scan.metrics import (
     hungarian_accuracy_score,
     majority_accuracy_score,
@@ -96,16 +96,16 @@ class Ablation(PaperTable):
         def one_head(**parameters):
             return scan(
                 n_heads=1,
-                clustering=None,
-                fine_tuning=Training(
+                head_search=None,
+                clustering=TrainingConfig(
                     epochs=25, batch_size=128, views=setting.views["standard"]
                 ),
                 self_labeling=None,
                 **parameters,
             )
 
-        standard = Training(views=setting.views["standard"])
-        strong = Training(views=setting.views["strong"])
+        standard = TrainingConfig(views=setting.views["standard"])
+        strong = TrainingConfig(views=setting.views["strong"])
         return {
             "pretext + KMeans": make_pipeline(
                 setting.embedder(seed), setting.kmeans(seed)
@@ -113,18 +113,18 @@ class Ablation(PaperTable):
             "one random head, K=0": one_head(K=0),
             "one random head, SCAN": one_head(),
             "sample + batch entropy (K=0)": scan(
-                K=0, fine_tuning=standard, self_labeling=None
+                K=0, clustering=standard, self_labeling=None
             ),
-            "SCAN (standard)": scan(fine_tuning=standard, self_labeling=None),
-            "SCAN (strong)": scan(fine_tuning=strong, self_labeling=None),
+            "SCAN (standard)": scan(clustering=standard, self_labeling=None),
+            "SCAN (strong)": scan(clustering=strong, self_labeling=None),
             "SCAN (standard) + self-labels (standard)": scan(
-                fine_tuning=standard, self_labeling=standard
+                clustering=standard, self_labeling=standard
             ),
             "SCAN (standard) + self-labels (strong)": scan(
-                fine_tuning=standard, self_labeling=strong
+                clustering=standard, self_labeling=strong
             ),
             "SCAN (strong) + self-labels (strong)": scan(
-                fine_tuning=strong, self_labeling=strong
+                clustering=strong, self_labeling=strong
             ),
             'the defaults (keep="best")': setting.clusterer(seed),
         }

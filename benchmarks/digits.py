@@ -9,7 +9,7 @@ One Markdown table per data set, one row per seed. ACC is `hungarian_accuracy_sc
 
 * ``pixels``, ``embedding``: ACC of KMeans (n_init=10) on the samples as rows, and on
   `embedding_`, which for vectors are the same rows;
-* ``clustering``, ``fine-tuning``, ``self-labelling``: ACC after each step, the last
+* ``head_search``, ``clustering``, ``self-labelling``: ACC after each step, the last
   being that of `labels_`; vectors have the first step alone;
 * ``NMI``, ``ARI``: of `labels_`; ``purity``: of `neighbors_`;
 * ``... s``: seconds of the stages, of the rest (mining, views, judging) and of the fit.
@@ -39,8 +39,8 @@ from sklearn.model_selection import train_test_split
 from sklearn_scan import SCANClustering
 from sklearn_scan.metrics import hungarian_accuracy_score, neighbor_purity_score
 
-STAGES = ("pretext", "clustering", "fine_tuning", "self_labeling")
-SCORES = ("purity", "pixels", "embedding", "clustering", "fine-tuning")
+STAGES = ("pretext", "head_search", "clustering", "self_labeling")
+SCORES = ("purity", "pixels", "embedding", "head_search", "clustering")
 SCORES += ("self-labelling", "NMI", "ARI")
 TIMES = (*(f"{stage} s" for stage in STAGES), "rest s", "fit s")
 COLUMNS = {"seed": "d"} | dict.fromkeys(SCORES, ".4f") | dict.fromkeys(TIMES, ".1f")
@@ -90,10 +90,10 @@ def measure(X, y, clusterer):
         "ARI": adjusted_rand_score(y, clusterer.labels_),
         "accuracy": accuracy,
     }
-    if "fine_tuning" in clusterer.history_:
+    if "clustering" in clusterer.history_:
         row |= measure_steps(X, y, clusterer) | {"self-labelling": accuracy}
     else:
-        row["clustering"] = accuracy
+        row["head_search"] = accuracy
     row |= measure_times(clusterer.history_, seconds)
     return row | {"history": clusterer.history_}
 
@@ -106,8 +106,8 @@ def kmeans_accuracy(rows, y, seed):
 def measure_steps(X, y, clusterer):
     """Fit twice more, without the later steps, for the accuracy of the earlier ones."""
     shortened = {
-        "clustering": {"fine_tuning": None, "self_labeling": None},
-        "fine-tuning": {"self_labeling": None},
+        "head_search": {"clustering": None, "self_labeling": None},
+        "clustering": {"self_labeling": None},
     }
     row = {"repeated": True}
     with tempfile.TemporaryDirectory() as cache:

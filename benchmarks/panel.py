@@ -7,8 +7,8 @@ r"""How well `SCANClustering` clusters many kinds of data with its defaults.
     python benchmarks/panel.py --seeds 0 --json panel.json --beside peers.json ...
 
 For every data set the mean, the standard deviation and the minimum over seeds of ACC
-(`hungarian_accuracy_score`), and the means of NMI and ARI. ``clustering`` and
-``fine-tuning`` are the ACC of the labels before the later steps. Beside it, on the
+(`hungarian_accuracy_score`), and the means of NMI and ARI. ``head_search`` and
+``clustering`` are the ACC of the labels before the later steps. Beside it, on the
 same embedding and the same neighbours, ``KMeans`` (n_init=10) and ``spectral``
 clustering. ``seconds`` are those of one fit on one core, beside `--jobs` others.
 
@@ -28,6 +28,7 @@ is not given are left out.
 """
 
 import argparse
+import itertools
 import json
 import os
 import time
@@ -49,7 +50,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_scan import SCANClustering
 from sklearn_scan.metrics import hungarian_accuracy_score, neighbor_purity_score
 
-STEPS = ("clustering", "fine-tuning")
+STEPS = ("head_search", "clustering")
 BASELINES = ("KMeans", "spectral")
 PEERS = ("KMeans", "UMAP + KMeans", "UMAP + Ward", "DEC")
 
@@ -167,8 +168,8 @@ def measure(case, seed, cache):
     )
     # In the order of the steps, so that each takes from the cache what it shares.
     steps = {
-        "clustering": {"fine_tuning": None, "self_labeling": None},
-        "fine-tuning": {"fine_tuning": "auto", "self_labeling": None},
+        "head_search": {"clustering": None, "self_labeling": None},
+        "clustering": {"clustering": "auto", "self_labeling": None},
     }
     row = {"seed": seed}
     if X.ndim > 2:
@@ -176,11 +177,11 @@ def measure(case, seed, cache):
             labels = clusterer.set_params(**parameters).fit(X).labels_
             row[step] = hungarian_accuracy_score(y, labels)
     started = time.perf_counter()
-    clusterer.set_params(fine_tuning="auto", self_labeling="auto").fit(X)
+    clusterer.set_params(clustering="auto", self_labeling="auto").fit(X)
     seconds = time.perf_counter() - started
     history = clusterer.history_
     if X.ndim > 2:
-        stages = ("pretext", "clustering", "fine_tuning")
+        stages = ("pretext", "head_search", "clustering")
         seconds += sum(history[s][-1]["seconds"] for s in stages if history.get(s))
     row |= score(y, clusterer.labels_) | {"seconds": seconds}
     row["purity"] = neighbor_purity_score(clusterer.neighbors_, y)
@@ -245,7 +246,7 @@ def measure_peers(case, seed, cache):
 # The panel.
 
 
-def run(cases, options, results, save):
+def run(cases, options, commit, results, save):
     """Measure what `results` lacks of all cases, seed by seed, and add it there."""
     function = measure_peers if options.peers else measure
     jobs = [
@@ -258,6 +259,7 @@ def run(cases, options, results, save):
         delayed(measure_named)(function, name, options, seed) for name, seed in jobs
     )
     for name, row in done:
+        row = {"commit": commit} | row
         results[name].append(row)
         print(name, json.dumps({k: v for k, v in row.items() if k != "selection"}))
         save()
@@ -272,11 +274,23 @@ def take_up(cases, path):
     return found | {name: found.get(name, []) for name in cases}
 
 
+def refuse_other_kind(results, is_peers, path):
+    """Stop where a file holds the other kind of measurements."""
+    for row in itertools.chain.from_iterable(results.values()):
+        if ("DEC" in row) != is_peers:
+            kind = "with" if "DEC" in row else "without"
+            raise SystemExit(f"{path} was written {kind} --peers. Give another file.")
+
+
 def measure_named(function, name, options, seed):
     # By name: functions without a name do not travel to another process.
-    case = list_cases(options)[name]
-    commit = describe_run()["commit"]
-    return name, {"commit": commit} | function(case, seed, options.cache)
+    return name, function(list_cases(options)[name], seed, options.cache)
+
+
+def print_commits(results):
+    rows = itertools.chain.from_iterable(results.values())
+    commits = sorted({row.get("commit", "not noted") for row in rows})
+    print(f"\nMeasured at {', '.join(commits)}.")
 
 
 def print_results(cases, results, columns, files=()):
@@ -358,6 +372,7 @@ def main(arguments=None):
     if options.data:
         cases = {name: cases[name] for name in options.data}
     results = take_up(cases, options.json)
+    refuse_other_kind(results, options.peers, options.json)
     report = {"run": describe_run() | {"jobs": options.jobs}, "results": results}
 
     def save():
@@ -366,7 +381,8 @@ def main(arguments=None):
 
     print_header("The panel", report["run"])
     print(flush=True)
-    run(cases, options, results, save)
+    run(cases, options, report["run"]["commit"], results, save)
+    print_commits(results)
     if options.peers:
         print_results(cases, results, PEERS)
         return

@@ -31,7 +31,7 @@ from _report import (
     write_json,
 )
 
-from sklearn_scan import SCANClustering, Training
+from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan import _embedding as embedding_module
 from sklearn_scan.neighbors import _MOST_FOR_BRUTE
 from sklearn_scan.pretext import SimCLR
@@ -47,11 +47,11 @@ def fit_rows(n):
 def fit_images(n):
     from speed import make_images
 
-    once = Training(epochs=1)
+    once = TrainingConfig(epochs=1)
     return make_images(n), SCANClustering(
         10,
         pretext=SimCLR(epochs=1),
-        fine_tuning=once,
+        clustering=once,
         self_labeling=once,
         keep="last",
         random_state=0,

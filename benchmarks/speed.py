@@ -49,7 +49,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
-from sklearn_scan import SCANClustering, Training
+from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan._engine import Runtime
 from sklearn_scan.metrics import hungarian_accuracy_scorer
 from sklearn_scan.pretext import SimCLR
@@ -66,7 +66,7 @@ TARGETS = {
 _PRODUCTS = re.compile(
     r"gemm|conv|cutlass|wgrad|dgrad|fprop|::(b|add)?mm$|addbmm|baddbmm", re.IGNORECASE
 )
-IN_LIBRARY = {"simclr": "pretext", "clustering": "fine_tuning"}
+IN_LIBRARY = {"simclr": "pretext", "clustering": "clustering"}
 
 
 def make_images(n, side=32):
@@ -151,15 +151,15 @@ def fit_stage(stage, images, options):
     pretext = SimCLR(encoder=ENCODER, views="photo", epochs=epochs, **shared)
     if stage == "simclr":
         return pretext.fit(images)
-    training = Training(views="strong", epochs=options.epochs)
-    once = Training(views="none", epochs=1, freeze_encoder=True)
+    training = TrainingConfig(views="strong", epochs=options.epochs)
+    once = TrainingConfig(views="none", epochs=1, freeze_encoder=True)
     clusterer = SCANClustering(
         pretext=FrozenEstimator(pretext.fit(images[: options.batch_size])),
         # Neither may stop the other.
         threshold=0.01,
         keep="last",
-        clustering=None,
-        fine_tuning=training if stage == "clustering" else once,
+        head_search=None,
+        clustering=training if stage == "clustering" else once,
         self_labeling=training if stage == "self_labeling" else None,
         **shared,
     )

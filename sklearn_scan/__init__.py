@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING
 from sklearn_scan._version import __version__
 
 if TYPE_CHECKING:
+    from sklearn_scan._config import TrainingConfig
     from sklearn_scan._scan import SCANClustering
     from sklearn_scan._sources import list_images
-    from sklearn_scan._training import Training
 
-__all__ = ["SCANClustering", "Training", "__version__", "list_images"]
+__all__ = ["SCANClustering", "TrainingConfig", "__version__", "list_images"]
 
 # Imported when asked for: scikit-learn, skorch and torch take seconds to import, and
 # a program that mentions the package need not use it in every run.
-_HOMES = {"SCANClustering": "_scan", "Training": "_training", "list_images": "_sources"}
+_HOMES = {
+    "SCANClustering": "_scan",
+    "TrainingConfig": "_config",
+    "list_images": "_sources",
+}
 _MODULES = {"inspection", "metrics", "neighbors", "pretext", "recipes"}
 
 

@@ -2,8 +2,8 @@
 """Step 2: the SCAN loss, and the networks that minimise it.
 
 Van Gansbeke et al. (ECCV 2020), section 2.2. Heads are trained on the frozen embedding
-first, which is cheap (see `_head_search`); then the encoder learns with their average,
-on random views.
+first, which is cheap (see `_head_search`); then the encoder learns with the best of
+them, on random views.
 """
 
 import copy
@@ -179,17 +179,17 @@ def _takes_statistics(module):
     return module.training and isinstance(module, nn.modules.batchnorm._BatchNorm)
 
 
-def fine_tune(network, views, neighbors, loss, schedule, run, *, freeze_encoder=False):
+def cluster(network, views, neighbors, loss, schedule, run, *, freeze_encoder=False):
     """Train a copy of a network on views of samples and of neighbours.
 
     All of its heads learn, together with the encoder or without; then the best stays.
     """
     network = copy.deepcopy(network)
     network.views = views
-    pairs = NeighborPairs(run.source, neighbors, run.weights)
+    pairs = NeighborPairs(run.source, neighbors, run.sample_weight)
     with network.frozen_encoder(freeze_encoder):
         run.trainer.train(
-            "fine_tuning",
+            "clustering",
             network,
             loss,
             pairs,
@@ -224,11 +224,14 @@ class Judge:
     views : nn.Module or None, default=None
         Drawn once for samples and once for neighbours; None to look at samples as they
         are.
-    weights : ndarray of shape (n_samples,) or None, default=None
-        How much each sample counts, with its neighbours; None for equally much.
+    sample_weight : ndarray of shape (n_samples,) or None, default=None
+        How much each sample counts, together with its neighbours. None for equal
+        weights.
     """
 
-    def __init__(self, source, neighbors, entropy_weight, views=None, weights=None):
+    def __init__(
+        self, source, neighbors, entropy_weight, views=None, sample_weight=None
+    ):
         self.source = source
         self.entropy_weight = entropy_weight
         self.views = views
@@ -236,8 +239,9 @@ class Judge:
         n_nearest = max(1, _MOST_PAIRS // n_anchors)
         anchors = draw_some(len(source), n_anchors)
         neighbors = neighbors[anchors, :n_nearest]
-        weights = np.ones(len(source)) if weights is None else weights
-        self.weights = torch.tensor(weights[anchors], dtype=torch.float32)
+        self.sample_weight = torch.ones(n_anchors)
+        if sample_weight is not None:
+            self.sample_weight = torch.tensor(sample_weight[anchors]).float()
         # What is looked at, and where among that samples and neighbours are.
         self.indices = np.union1d(anchors, neighbors[neighbors >= 0])
         self.anchors = torch.from_numpy(np.searchsorted(self.indices, anchors))
@@ -257,14 +261,14 @@ class Judge:
         n_at_a_time = max(1, _BLOCK // (heads.n_heads * heads.n_clusters))
         for part in torch.arange(len(self.anchors)).split(n_at_a_time):
             log_p = _log_probabilities(heads, first[self.anchors[part]])
-            weights = self.weights[part]
+            weights = self.sample_weight[part]
             marginal += log_p.exp() @ weights
             for k, column in enumerate(self.neighbors[part].T):
                 is_paired = self.counts[part] > k
                 pairs = log_p + _log_probabilities(heads, second[column])
                 agreement += pairs.logsumexp(dim=1) @ (weights * is_paired)
-        entropy = marginal_entropy(marginal / self.weights.sum())
-        n_pairs = (self.weights * self.counts).sum()
+        entropy = marginal_entropy(marginal / self.sample_weight.sum())
+        n_pairs = (self.sample_weight * self.counts).sum()
         return -agreement / n_pairs - self.entropy_weight * entropy
 
     def select_head(self, network):

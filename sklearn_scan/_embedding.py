@@ -38,7 +38,7 @@ _K_TO_SPARE = 50
 _MOST_TO_SPARE = 5_000_000
 
 # How often the encoder sees a sample, or its neighbour, in a step that it learns in.
-_N_PASSES = {"fine_tuning": 2, "self_labeling": 1}
+_N_PASSES = {"clustering": 2, "self_labeling": 1}
 
 
 def resolve_pretext(pretext, *, encoder, is_image, seed):
@@ -101,8 +101,8 @@ def remember_input(pretext, *, like):
 def plan_batches(X, pretext, format, batch_sizes, trainer):
     """Find out, before anything is trained, which batches memory has room for.
 
-    That the pretext was trained for hours is no time to learn that fine-tuning of its
-    encoder is too large for the machine. An untrained encoder tells as well.
+    After hours of training the pretext it would be late to learn that the next stage
+    does not fit into memory. An untrained encoder tells as well.
 
     Parameters
     ----------

@@ -8,25 +8,31 @@ neighbours (Ng, Jordan and Weiss, "On spectral clustering", 2001), half at those
 k-means. Among heads with equal losses, those that began there agree with people more
 often than those that began at random.
 
-The SCAN loss wants clusters of equal sizes. Where they are not, the best head by this
-loss splits a large cluster and merges small ones, and the graph shows it: a partition
-cuts off fewer neighbours. Then heads follow that partition (`respect_sizes`).
+The head stays that cuts off the fewest neighbours. As the SCAN loss prefers clusters of
+equal sizes, all heads may split a large cluster and merge small ones; then a partition
+cuts off fewer, and heads are trained that follow it (`follow_partition`).
 
 (The average of the better heads, with their clusters matched, was tried in place of the
 best one: it gains where heads begin at random, and nothing where they begin here.)
 """
 
-from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.utils.class_weight import compute_sample_weight
 from torch import nn
 
 from sklearn_scan._clustering import ClusterNetwork, Judge, scan_loss
-from sklearn_scan._engine import NeighborPairs, draw_anchors, infer, left_align
+from sklearn_scan._engine import NeighborPairs, SampleDraw, infer, left_align
 from sklearn_scan._nets import ClusterHeads, Encoder
-from sklearn_scan._partitions import find_partitions, find_pieces, measure_cut
+from sklearn_scan._partitions import (
+    find_partitions,
+    find_pieces,
+    has_edges,
+    measure_cut,
+)
 from sklearn_scan._sources import ArraySource, learn_format
 from sklearn_scan.neighbors import choose_metric, draw_some, mine_neighbors
 
@@ -38,9 +44,10 @@ _K = 20
 _MOST_COMPONENTS = 256
 # Share of samples of which a head must know the piece.
 _TOLD = 0.99
-# How much less a partition must cut, and then a head, for the best head to give way;
-# and heads that are trained to do so.
+# How much less a partition, and then a head that follows it, must cut for the best head
+# to give way: as a share, and at least; and the number of heads that follow.
 _LESS_CUT = 0.05
+_LEAST_CUT = 0.002
 _N_FOLLOWERS = 3
 # Steps with which heads are fitted to pieces, follow a partition, and are polished;
 # their learning rates; and samples in such a step.
@@ -51,9 +58,11 @@ _FOLLOWING_RATE = 1e-2
 _POLISHING_STEPS = 300
 _POLISHING_RATE = 3e-3
 _BATCH = 512
+# Entries of the logits that are held at a time (64 MiB).
+_BLOCK = 2**24
 
 
-def search_heads(source, neighbors, n_clusters, n_heads, loss, schedule, trainer):
+def search_heads(source, neighbors, n_clusters, n_heads, loss, schedule, run):
     """Train heads on a frozen embedding, and keep the best.
 
     Parameters
@@ -66,49 +75,101 @@ def search_heads(source, neighbors, n_clusters, n_heads, loss, schedule, trainer
         Clusters per head, and heads.
     loss : SCANLoss
         What to minimise.
-    schedule, trainer
-        See `Trainer.train`.
+    schedule : Schedule
+        How long and how fast.
+    run : Run
+        Trains, and has the seeds.
 
     Returns
     -------
     network : ClusterNetwork
         From the embedding to clusters, with one head.
-    weights : ndarray of shape (n_samples,) or None
-        How often each sample is to be an anchor from here on, so that all clusters are
-        seen equally often; None for equally often, clusters being of similar sizes.
+    sample_weight : ndarray of shape (n_samples,) or None
+        How often each sample is to be drawn from here on, so that all clusters are seen
+        equally often. None to draw all equally often.
     """
-    whole, (source, components) = source, project(source)
+    whole = source
+    source, components = project(source)
     network = make_heads(
         source, n_clusters, n_heads, is_projected=components is not None
     )
-    chosen = draw_some(len(source), max(_MOST_PARTITIONED, 20 * n_clusters))
-    rows = infer(network.encoder, source, indices=chosen)
-    graph = neighbors
-    if len(chosen) < len(source):
-        graph = mine_neighbors(rows.numpy(), _K, metric=choose_metric(rows.numpy()))
-    partitions = []
-    if fit_pieces(network.heads, rows, graph):
-        # Nothing joins the clusters, so that only the entropy could move a sample from
-        # one to another; and it would, where their sizes differ.
-        loss.entropy_weight = 0.0
-    else:
-        partitions = find_partitions(rows.numpy(), graph, n_clusters, n_heads)
-        fit_partitions(network.heads, rows, partitions)
+    sample = draw_graph(network.encoder, source, neighbors, n_clusters)
+    partitions = begin_heads(network.heads, sample, loss)
 
     pairs = NeighborPairs(source, neighbors)
-    trainer.train("clustering", network, loss, pairs, schedule)
+    run.trainer.train("head_search", network, loss, pairs, schedule)
 
-    if graph.shape[1] > 0:
-        network.heads = select_head(network.heads, rows, graph)
+    if sample.has_edges:
+        network.heads = sample.select_head(network.heads)
     else:
-        network = Judge(source, neighbors, loss.final_weight).select_head(network)
-    weights = None
-    if partitions:
-        pairs = infer(network.encoder, source), neighbors
-        weights = respect_sizes(
-            network, partitions, (rows, graph), pairs, loss.final_weight
-        )
-    return _undo_projection(network, components, whole), weights
+        Judge(source, neighbors, loss.final_weight).select_head(network)
+    # Where the graph falls into clusters, their sizes are known already.
+    has_sizes = not partitions
+    if sample.has_edges and not has_sizes:
+        with run.isolated("following"):
+            has_sizes = respect_sizes(
+                network, sample, partitions, source, neighbors, loss.final_weight
+            )
+    sample_weight = None
+    if has_sizes:
+        labels = predict_labels(network.heads, infer(network.encoder, source))
+        sample_weight = compute_sample_weight("balanced", labels)
+    return _undo_projection(network, components, whole), sample_weight
+
+
+@dataclass(frozen=True)
+class GraphSample:
+    """Samples of an embedding with the graph of their neighbours.
+
+    Attributes
+    ----------
+    rows : Tensor of shape (n_rows, n_features)
+        What heads are given.
+    neighbors : ndarray of shape (n_rows, K)
+        The neighbours of each; -1 stands for none.
+    n_clusters : int
+        Clusters that are looked for.
+    """
+
+    rows: torch.Tensor
+    neighbors: np.ndarray
+    n_clusters: int
+
+    @property
+    def has_edges(self):
+        """Whether anybody has a neighbour."""
+        return has_edges(self.neighbors)
+
+    def cut(self, labels):
+        """Return what a partition cuts off; see `measure_cut`."""
+        return measure_cut(labels, self.neighbors, self.n_clusters)
+
+    def cut_of(self, head):
+        """Return what the clusters of a head cut off."""
+        return self.cut(predict_labels(head, self.rows))
+
+    def select_head(self, heads):
+        """Return the head whose clusters cut off the fewest neighbours.
+
+        Among heads that minimise the SCAN loss, the cut tells better than the loss
+        which one agrees with people: it looks at labels alone, and every cluster counts
+        as much as any other.
+        """
+        candidates = [heads.select(k) for k in range(heads.n_heads)]
+        return candidates[int(np.argmin([self.cut_of(head) for head in candidates]))]
+
+
+def draw_graph(encoder, source, neighbors, n_clusters):
+    """Return all samples with their neighbours, or some with neighbours among them."""
+    chosen = draw_some(len(source), max(_MOST_PARTITIONED, 20 * n_clusters))
+    rows = infer(encoder, source, indices=chosen)
+    if len(chosen) == len(source):
+        return GraphSample(rows, neighbors, n_clusters)
+    if neighbors.shape[1] == 0:
+        return GraphSample(rows, neighbors[: len(chosen)], n_clusters)
+    K = min(_K, max(1, len(chosen) // (2 * n_clusters)))
+    graph = mine_neighbors(rows.numpy(), K, metric=choose_metric(rows.numpy()))
+    return GraphSample(rows, graph, n_clusters)
 
 
 def project(source):
@@ -160,6 +221,23 @@ def _undo_projection(network, components, source):
 # Where heads begin.
 
 
+def begin_heads(heads, sample, loss):
+    """Train heads, in place, to tell partitions of a sample, and return these.
+
+    None are returned where the graph falls into clusters, and heads can tell these.
+    Then only the entropy could move a sample from one cluster to another, and it would
+    where their sizes differ; so its weight becomes zero.
+    """
+    if fit_pieces(heads, sample.rows, sample.neighbors):
+        loss.entropy_weight = 0.0
+        return []
+    partitions = find_partitions(
+        sample.rows.numpy(), sample.neighbors, heads.n_clusters, heads.n_heads
+    )
+    fit_partitions(heads, sample.rows, partitions)
+    return partitions
+
+
 def fit_pieces(heads, rows, neighbors):
     """Train heads, in place, to tell the pieces of a graph, if there are as many.
 
@@ -183,7 +261,8 @@ def fit_pieces(heads, rows, neighbors):
         return False
     partitions = [pieces] * heads.n_heads
     fit_partitions(heads, rows, partitions, _FITTING_STEPS_FOR_PIECES)
-    return bool((_predict(heads, rows) == pieces).mean() > _TOLD)
+    labels = predict_labels(heads.select(0), rows)
+    return bool((labels == pieces).mean() > _TOLD)
 
 
 def fit_partitions(heads, rows, partitions, n_steps=150):
@@ -203,105 +282,108 @@ def fit_partitions(heads, rows, partitions, n_steps=150):
     device = heads.linear.weight.device
     targets = torch.tensor(np.stack(partitions), dtype=torch.int64, device=device)
     rows = rows.to(device)
-    optimizer, annealing = _begin_steps(heads, n_steps, _FITTING_RATE)
+    optimizer, lr_schedule = _begin_steps(heads, n_steps, _FITTING_RATE)
     for _ in range(n_steps):
         batch = torch.randint(len(rows), (min(_BATCH, len(rows)),)).to(device)
         loss = F.cross_entropy(
             heads(rows[batch]).flatten(0, 1), targets[:, batch].flatten()
         )
         # Summed over heads: each learns as if it were alone.
-        _step(heads.n_heads * loss, optimizer, annealing)
+        _step(heads.n_heads * loss, optimizer, lr_schedule)
 
 
 # What becomes of the best.
 
 
-def select_head(heads, rows, neighbors):
-    """Return the head whose clusters cut off the fewest neighbours (`measure_cut`).
-
-    Among heads that minimise the SCAN loss this tells better than the loss itself which
-    one agrees with people: it looks at labels alone, and every cluster counts as much.
-    """
-    candidates = [heads.select(k) for k in range(heads.n_heads)]
-    cuts = [
-        measure_cut(_predict(head, rows), neighbors, heads.n_clusters)
-        for head in candidates
-    ]
-    return candidates[int(np.argmin(cuts))]
-
-
-def respect_sizes(network, partitions, sample, pairs, entropy_weight):
-    """Let the head follow a partition, in place, where the graph asks for its sizes.
+def respect_sizes(network, sample, partitions, source, neighbors, entropy_weight):
+    """Let the head give way, where a partition of the sample is clearly better.
 
     The SCAN loss gains by splitting a large cluster and merging two small ones. Where
-    the head cuts off clearly more of the graph than some partition does, another one is
-    trained from there, with anchors drawn so that each cluster is seen equally often:
-    equal shares then are the sizes of the partition. It stays if it cuts less, too.
+    the head cuts off clearly more neighbours than some partition does, others are
+    trained from this partition. The best of them takes the place of the head if it cuts
+    off less, too.
 
     Parameters
     ----------
     network : ClusterNetwork
-        With one head.
+        With one head, which is replaced in place.
+    sample : GraphSample
+        What was partitioned.
     partitions : list of ndarray of shape (n_rows,)
         Numbers of clusters.
-    sample : tuple of Tensor (n_rows, n_features) and ndarray (n_rows, K)
-        What was partitioned, and its graph of neighbours.
-    pairs : tuple of Tensor (n_samples, n_features) and ndarray (n_samples, K)
-        The features of all samples, and their neighbours.
-    entropy_weight : float
-        Of the SCAN loss.
+    source, neighbors, entropy_weight
+        See `follow_partition`.
 
     Returns
     -------
-    weights : ndarray of shape (n_samples,) or None
-        How often each sample is to be an anchor; None where the head stays as it is.
+    is_replaced : bool
+        Whether the head was replaced.
     """
-    rows, graph = sample
-    features, neighbors = pairs
-    cut = partial(measure_cut, neighbors=graph, n_clusters=network.heads.n_clusters)
-    limit = (1 - _LESS_CUT) * cut(_predict(network.heads, rows))
-    partition = min(partitions, key=cut)
-    if cut(partition) >= limit:
-        return None
-    n_features = features.shape[1]
-    heads = ClusterHeads(n_features, network.heads.n_clusters, _N_FOLLOWERS)
-    heads.to(network.heads.linear.weight.device)
-    fit_partitions(heads, rows, [partition] * _N_FOLLOWERS)
-    weights = weigh_anchors(_predict(heads, features))
-    draw = _draw_any(*left_align(neighbors))
-    steps = _FOLLOWING_STEPS, _FOLLOWING_RATE
-    _minimise_loss(heads, features, weights, draw, entropy_weight, *steps)
-    head = select_head(heads, rows, graph)
-    if cut(_predict(head, rows)) >= limit:
-        return None
+    cut = sample.cut_of(network.heads)
+    limit = cut - max(_LESS_CUT * cut, _LEAST_CUT)
+    partition = min(partitions, key=sample.cut)
+    if sample.cut(partition) >= limit:
+        return False
+    features = infer(network.encoder, source)
+    device = network.heads.linear.weight.device
+    heads = follow_partition(
+        partition, sample, features, neighbors, entropy_weight, device
+    )
+    head = sample.select_head(heads)
+    if sample.cut_of(head) >= limit:
+        return False
     network.heads = head
-    return weigh_anchors(_predict(head, features))
+    return True
 
 
-def weigh_anchors(labels):
-    """Return how often each sample is an anchor, for clusters to be seen equally often.
+def follow_partition(partition, sample, features, neighbors, entropy_weight, device):
+    """Train heads that begin at a partition and keep the sizes of its clusters.
+
+    Samples are drawn so that each cluster is seen equally often: equal shares, which
+    the SCAN loss prefers, then are the sizes of the partition.
 
     Parameters
     ----------
-    labels : ndarray of shape (n_samples,)
+    partition : ndarray of shape (n_rows,)
         Numbers of clusters.
+    sample : GraphSample
+        What was partitioned.
+    features : Tensor of shape (n_samples, n_features)
+        Of all samples.
+    neighbors : ndarray of shape (n_samples, K)
+        Of all samples; -1 stands for none.
+    entropy_weight : float
+        Of the SCAN loss.
+    device : torch.device
+        Where to compute.
 
     Returns
     -------
-    weights : ndarray of shape (n_samples,), dtype float64
-        Their mean is one.
+    heads : ClusterHeads
+        Three of them.
     """
-    weights = 1 / np.bincount(labels)[labels]
-    return weights / weights.mean()
+    heads = ClusterHeads(features.shape[1], sample.n_clusters, _N_FOLLOWERS).to(device)
+    fit_partitions(heads, sample.rows, [partition] * _N_FOLLOWERS)
+    labels = predict_labels(heads.select(0), features)
+    draw = SampleDraw(len(features), compute_sample_weight("balanced", labels))
+    neighbors, counts = left_align(neighbors)
+
+    def draw_neighbors(anchors):
+        column = (torch.rand(len(anchors)) * counts[anchors]).long()
+        return neighbors[anchors, column]
+
+    steps = _FOLLOWING_STEPS, _FOLLOWING_RATE
+    _minimise_loss(heads, features, draw, draw_neighbors, entropy_weight, *steps)
+    return heads
 
 
-def polish_head(network, source, neighbors, entropy_weight, weights=None):
+def polish_head(network, source, neighbors, entropy_weight, sample_weight=None):
     """Train a head on, in place, with the neighbours that it agrees with.
 
-    A neighbour is drawn with probability proportional to ``<p, q>``, the probability
-    that it is in the same cluster by what the head said at the beginning: mined
-    neighbours of another kind count less, as in the weighted pairs of TEMI (Adaloglou,
-    Michels, Kalisch and Kollmann, BMVC 2023).
+    A neighbour is drawn with probability proportional to ``<p, q>``, the predicted
+    probability, before polishing, that it is in the same cluster: mined neighbours of
+    another kind count less, as in the weighted pairs of TEMI (Adaloglou, Michels,
+    Kalisch and Kollmann, BMVC 2023).
 
     Parameters
     ----------
@@ -313,77 +395,65 @@ def polish_head(network, source, neighbors, entropy_weight, weights=None):
         Of every sample; -1 stands for none.
     entropy_weight : float
         Of the SCAN loss.
-    weights : ndarray of shape (n_samples,) or None, default=None
-        How often each sample is an anchor; None for equally often.
+    sample_weight : ndarray of shape (n_samples,) or None, default=None
+        How often each sample is drawn, relative to the others. None to draw all equally
+        often.
     """
     features = infer(network.encoder, source)
-    answers = _answer(network.heads, features)
-    _minimise_loss(
-        network.heads,
-        features,
-        weights,
-        _draw_agreeing(answers, *left_align(neighbors)),
-        entropy_weight,
-        _POLISHING_STEPS,
-        _POLISHING_RATE,
-    )
+    neighbors, counts = left_align(neighbors)
+    probabilities = _predict_probabilities(network.heads, features)
 
-
-def _minimise_loss(head, features, weights, draw, entropy_weight, n_steps, lr):
-    """Minimise the SCAN loss of heads, in place, on neighbours that `draw` gives."""
-    device = head.linear.weight.device
-    optimizer, annealing = _begin_steps(head, n_steps, lr)
-    for _ in range(n_steps):
-        anchors = draw_anchors(len(features), weights, min(_BATCH, len(features)))
-        pairs = features[torch.cat([anchors, draw(anchors)])]
-        logits = head(pairs.to(device)).chunk(2, dim=1)
-        _step(scan_loss(*logits, entropy_weight)[0].sum(), optimizer, annealing)
-
-
-def _draw_any(neighbors, counts):
-    """Return a function from samples to one neighbour of each."""
-
-    def draw(anchors):
-        column = (torch.rand(len(anchors)) * counts[anchors]).long()
-        return neighbors[anchors, column]
-
-    return draw
-
-
-def _draw_agreeing(answers, neighbors, counts):
-    """Return a function from samples to one neighbour of each, that agrees with it."""
-
-    def draw(anchors):
+    def draw_neighbors(anchors):
         chosen = neighbors[anchors]
-        agreement = (answers[anchors, None] * answers[chosen]).sum(dim=2)
+        agreement = (probabilities[anchors, None] * probabilities[chosen]).sum(dim=2)
         is_gap = torch.arange(chosen.shape[1]) >= counts[anchors, None]
         agreement = agreement.clamp_min(1e-8).masked_fill(is_gap, 0)
         return chosen.gather(1, torch.multinomial(agreement, 1)).squeeze(1)
 
-    return draw
+    draw = SampleDraw(len(features), sample_weight)
+    steps = _POLISHING_STEPS, _POLISHING_RATE
+    _minimise_loss(
+        network.heads, features, draw, draw_neighbors, entropy_weight, *steps
+    )
+
+
+def _minimise_loss(heads, features, draw, draw_neighbors, entropy_weight, n_steps, lr):
+    """Minimise the SCAN loss of heads, in place, on samples and neighbours drawn."""
+    device = heads.linear.weight.device
+    optimizer, lr_schedule = _begin_steps(heads, n_steps, lr)
+    for _ in range(n_steps):
+        anchors = draw(min(_BATCH, len(features)))
+        pairs = features[torch.cat([anchors, draw_neighbors(anchors)])]
+        logits = heads(pairs.to(device)).chunk(2, dim=1)
+        _step(scan_loss(*logits, entropy_weight)[0].sum(), optimizer, lr_schedule)
 
 
 def _begin_steps(heads, n_steps, lr):
     optimizer = torch.optim.AdamW(heads.parameters(), lr=lr, fused=True)
-    annealing = torch.optim.lr_scheduler.OneCycleLR(
+    lr_schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, lr, total_steps=n_steps, pct_start=0.1
     )
-    return optimizer, annealing
+    return optimizer, lr_schedule
 
 
-def _step(loss, optimizer, annealing):
+def _step(loss, optimizer, lr_schedule):
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
-    annealing.step()
-
-
-def _predict(head, rows):
-    """Return the clusters (n_rows,) of rows, as an array."""
-    return _answer(head, rows).argmax(dim=1).numpy()
+    lr_schedule.step()
 
 
 @torch.no_grad()
-def _answer(head, rows):
+def predict_labels(head, rows):
+    """Return the clusters (n_rows,) of rows, as an array."""
+    device = head.linear.weight.device
+    # Logits of few rows at a time.
+    parts = rows.split(max(1, _BLOCK // head.n_clusters))
+    labels = [head(part.to(device))[0].argmax(dim=1).cpu() for part in parts]
+    return torch.cat(labels).numpy()
+
+
+@torch.no_grad()
+def _predict_probabilities(head, rows):
     """Return the probabilities (n_rows, n_clusters) of rows, on the CPU."""
     return head(rows.to(head.linear.weight.device))[0].softmax(dim=-1).cpu()

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array, diags_array
 from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, eigsh
 from sklearn.exceptions import ConvergenceWarning
 
 # Eigenvectors of the graph, and the size up to which all are computed at once.
@@ -20,8 +20,7 @@ _MOST_EIGENVECTORS = 128
 _SMALL_GRAPH = 500
 # Runs of k-means for the first partition of each kind; the others are single runs.
 _N_INIT = 3
-# What a nat of entropy that the sizes of clusters lack counts as, in the share of
-# neighbours cut off.
+# Weight of what the entropy of the sizes of clusters, in nats, lacks to its maximum.
 _IMBALANCE = 0.1
 
 
@@ -43,7 +42,7 @@ def find_partitions(rows, neighbors, n_clusters, n_partitions):
         Numbers of clusters. Where there are no neighbours, all are of k-means.
     """
     spaces = [rows]
-    if neighbors.shape[1] > 0:
+    if has_edges(neighbors):
         spaces.insert(0, embed_graph(neighbors, n_clusters))
     return [
         _run_kmeans(spaces[k % len(spaces)], n_clusters, 1 if k > 1 else _N_INIT)
@@ -70,7 +69,7 @@ def embed_graph(neighbors, n_clusters):
     length one.
     """
     n_samples = len(neighbors)
-    graph = _make_graph(neighbors)
+    graph = make_graph(neighbors)
     degree = np.asarray(graph.sum(axis=1)).ravel()
     scale = diags_array(1 / np.sqrt(np.maximum(degree, 1e-12)))
     vectors = _leading_eigenvectors(
@@ -80,7 +79,7 @@ def embed_graph(neighbors, n_clusters):
     return vectors / np.where(length > 0, length, 1)
 
 
-def _make_graph(neighbors):
+def make_graph(neighbors):
     """Return the symmetric graph of who is a neighbour of whom; -1 is nobody."""
     anchors, columns = np.nonzero(neighbors >= 0)
     edges = (anchors, neighbors[anchors, columns])
@@ -99,10 +98,17 @@ def _leading_eigenvectors(matrix, n_vectors):
         return eigsh(matrix, n_vectors, which="LA", v0=start, tol=1e-3)[1]
     except ArpackNoConvergence as stopped:
         return stopped.eigenvectors if stopped.eigenvectors.size else start[:, None]
+    except ArpackError:
+        return start[:, None]
+
+
+def has_edges(neighbors):
+    """Return whether any sample has a neighbour."""
+    return bool((neighbors >= 0).any())
 
 
 def find_pieces(neighbors):
-    """Return how many pieces a graph of neighbours falls into, and which row is where.
+    """Return the connected components of a graph of neighbours.
 
     Parameters
     ----------
@@ -112,19 +118,19 @@ def find_pieces(neighbors):
     Returns
     -------
     n_pieces : int
-        How many.
+        The number of components.
     pieces : ndarray of shape (n_samples,)
-        Their numbers.
+        The component of each row.
     """
-    return connected_components(_make_graph(neighbors), directed=False)
+    return connected_components(make_graph(neighbors), directed=False)
 
 
 def measure_cut(labels, neighbors, n_clusters):
-    """Measure how many neighbours a partition cuts off, on an average over clusters.
+    """Compute the normalised cut of a partition, and add a little for unequal sizes.
 
-    A small cluster counts as much as a large one, so that it pays neither to split a
-    large cluster nor to merge two small ones. Sizes that differ count a little, so that
-    no cluster is made of a few stray samples.
+    A small cluster counts as much as a large one, so that nothing is gained by
+    splitting a large cluster and merging two small ones. Unequal sizes count a little,
+    so that no cluster is made of a few stray samples.
 
     Parameters
     ----------
@@ -133,19 +139,22 @@ def measure_cut(labels, neighbors, n_clusters):
     neighbors : ndarray of shape (n_samples, K)
         Of every sample; -1 stands for none.
     n_clusters : int
-        An empty cluster counts as one that is cut off entirely.
+        A cluster without members, or without neighbours, counts as cut off entirely.
 
     Returns
     -------
     cut : float
-        The mean over clusters of the share of its neighbours that are of another
-        cluster, and a tenth of what the entropy of the sizes lacks to its maximum.
+        The mean over clusters of the share of their neighbours that are of another
+        cluster, plus a tenth of what the entropy of the sizes lacks to its maximum.
     """
-    is_there = neighbors >= 0
-    is_cut = is_there & (labels[neighbors] != labels[:, None])
-    share = is_cut.sum(axis=1) / np.maximum(is_there.sum(axis=1), 1)
-    sizes = np.bincount(labels, minlength=n_clusters)
-    cut = np.bincount(labels, share, minlength=n_clusters) / np.maximum(sizes, 1)
-    filled = sizes[sizes > 0] / len(labels)
+    is_edge = neighbors >= 0
+    is_cut = is_edge & (labels[neighbors] != labels[:, None])
+    n_edges, n_cut = (
+        np.bincount(labels, edges.sum(axis=1), minlength=n_clusters)
+        for edges in (is_edge, is_cut)
+    )
+    shares = np.where(n_edges > 0, n_cut / np.maximum(n_edges, 1), 1)
+    filled = np.bincount(labels) / len(labels)
+    filled = filled[filled > 0]
     entropy = -(filled * np.log(filled)).sum()
-    return np.where(sizes, cut, 1).mean() + _IMBALANCE * (np.log(n_clusters) - entropy)
+    return shares.mean() + _IMBALANCE * (np.log(n_clusters) - entropy)

@@ -16,12 +16,13 @@ from sklearn_scan._sources import ArraySource
 # New ones come last: a seed goes by its place.
 STEPS = (
     "pretext",
+    "head_search",
     "clustering",
-    "fine_tuning",
     "self_labeling",
     "judging",
     "settling",
     "polishing",
+    "following",
 )
 
 # A cluster is shown by the most typical of this many of its most confident members.
@@ -42,7 +43,7 @@ class Run:
     reconstruct: Callable
     source: ArraySource = None
     judge: Judge = None
-    weights: np.ndarray = None
+    sample_weight: np.ndarray = None
     loss: float = np.inf
     _answers: tuple = (None, None)
 
@@ -87,17 +88,17 @@ class Run:
         self.loss = self._loss(network)
         answers = self._answer(network)
         comparison = compare_answers(answers, answers, self.threshold)
-        self._write_down("clustering", self.loss, comparison, True)
+        self._write_down("head_search", self.loss, comparison, True)
 
-    def better_fine_tuned(self, candidate, network):
-        """Return what fine-tuning made, if its loss is lower or its answers better."""
+    def better_clustered(self, candidate, network):
+        """Return the result of the clustering on views, if it is better."""
         loss, comparison = self._loss(candidate), self._compare(network, candidate)
         # False for nan, where training diverged.
         is_lower = loss <= (np.inf if self.keep == "last" else self.loss)
         has_start = np.isfinite(self.loss)
         is_better = has_start and np.isfinite(loss) and is_improvement(comparison)
         kept = bool(is_lower or is_better)
-        self._write_down("fine_tuning", loss, comparison, kept)
+        self._write_down("clustering", loss, comparison, kept)
         if kept:
             self.loss = loss
         return candidate if kept else network

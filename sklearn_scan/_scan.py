@@ -22,7 +22,7 @@ from sklearn_scan._clustering import (
     ClusterNetwork,
     Judge,
     SCANLoss,
-    fine_tune,
+    cluster,
 )
 from sklearn_scan._compat import (
     CallbackSupportMixin,
@@ -31,6 +31,7 @@ from sklearn_scan._compat import (
     StrOptions,
     with_callbacks,
 )
+from sklearn_scan._config import TrainingConfig
 from sklearn_scan._embedding import (
     as_rows,
     embed_frozen,
@@ -58,7 +59,6 @@ from sklearn_scan._params import check_nested
 from sklearn_scan._run import STEPS, Run, find_prototypes
 from sklearn_scan._self_labeling import ConfidenceLoss, self_label
 from sklearn_scan._sources import ArraySource, check_samples, learn_format
-from sklearn_scan._training import Training
 from sklearn_scan._views import POLICIES, build_views, check_views
 from sklearn_scan.neighbors import (
     check_neighbors,
@@ -95,7 +95,7 @@ class SCANClustering(
     Rows (2-D `X` without `image_shape`) are taken for an embedding, as they come from a
     foundation model or a scaler: nothing is learned but classifiers on them, which
     takes seconds. There is no encoder to train then, so `views`, `threshold` and the
-    epochs of fine-tuning and self-labelling change nothing. Scale features as for
+    epochs of clustering and self-labelling change nothing. Scale features as for
     `KMeans`: they keep their scales.
 
     Parameters
@@ -133,22 +133,19 @@ class SCANClustering(
         The random views of steps 2 and 3; see :class:`~sklearn_scan.pretext.SimCLR`.
         In step 3, "auto" is the strong set of the paper for pictures that fill their
         frame.
-    clustering : "auto", None or Training, default="auto"
-        How the heads are trained on the frozen embedding in step 2. None leaves this
-        out, and `fine_tuning` begins with `n_heads` heads at random, as the reference
-        does; the best of them is chosen afterwards.
-    fine_tuning : "auto", None or Training, default="auto"
+    clustering : "auto", None or TrainingConfig, default="auto"
         How the whole network is trained on views in step 2; see
-        :class:`~sklearn_scan.Training`. None leaves the encoder as the pretext trained
-        it.
-    self_labeling : "auto", None or Training, default="auto"
+        :class:`~sklearn_scan.TrainingConfig`. None leaves the encoder as the pretext
+        trained it.
+    self_labeling : "auto", None or TrainingConfig, default="auto"
         How step 3 is trained; None leaves it out.
     class_weight : "balanced" or None, default="balanced"
         In step 3, whether every cluster pulls with the same force, or every confident
         sample.
     keep : {"best", "last"}, default="best"
-        "best" keeps the result of fine-tuning, and that of self-labelling, only where
-        it is no worse (see Notes). "last" keeps every result, as the reference does.
+        Whether to keep the results of the clustering on views and of self-labelling
+        only where they are no worse ("best"; see Notes), or always ("last"), as the
+        reference does.
     batch_size : int, default=512
         Largest number of samples in a step. A batch should hold several samples of
         every cluster. Where memory is short, batches are smaller, with a warning.
@@ -196,7 +193,7 @@ class SCANClustering(
         confident members, the one nearest to their mean in the embedding. -1 where a
         cluster has no member.
     history_ : dict of list of dict
-        Under "pretext", "clustering", "fine_tuning" and "self_labeling", one record per
+        Under "pretext", "head_search", "clustering" and "self_labeling", one record per
         epoch of the stages that were run. Under "selection", what was judged of the
         result of each stage: the label-free "loss", the "confident" share of samples
         above `threshold`, the "agreement" with the stage before where both are
@@ -226,16 +223,20 @@ class SCANClustering(
     epochs by the SCAN loss on its test images. Here there is only `X`. Of the heads on
     the frozen embedding, the one is chosen whose clusters have the lowest normalised
     cut in the graph of neighbours: the share of a cluster's neighbours that are of
-    another cluster, on an average over clusters. Heads that were trained on views
-    (``clustering=None``) are compared by the loss on views of training samples (at most
-    4,000, and 40,000 pairs of them with their nearest neighbours). The result of
-    fine-tuning is kept if it does not raise that loss. The loss punishes a network for
-    being right where a mined neighbour is of another kind, and so cannot judge
-    self-labelling, which is kept if the confident share of samples falls by 0.1 at the
-    most, 95 % of the samples that are confident before and after stay in their cluster,
-    and the share of samples of which a view is in the same cluster falls by 0.005 at
-    the most. Fine-tuning that raises the loss is kept on the same terms. Within a
-    stage, the last epoch counts; its learning rate ends at zero.
+    another cluster, on an average over clusters, plus a tenth of what the entropy of
+    the cluster sizes lacks to its maximum. Where there are no neighbours (``K=0``), the
+    SCAN loss on samples as they are decides. Heads that were trained on views
+    (``head_search=None``) are compared by the loss on views of training samples (at
+    most 4,000, and 40,000 pairs of them with their nearest neighbours).
+
+    The result of the clustering on views is kept if it does not raise that loss.
+    Self-labelling cannot be judged by it: the loss punishes a network for being right
+    where a mined neighbour is of another kind. Its result is kept if the confident
+    share of samples falls by at most 0.1, if 95 % of the samples that are confident
+    before and after stay in their cluster, and if the share of samples of which a view
+    is in the same cluster falls by at most 0.005. A clustering that raises the loss is
+    kept on the same terms. Within a stage the last epoch counts; its learning rate ends
+    at zero.
 
     *Self-labelling that goes wrong.* A cluster with members of which none is confident
     is left out of self-labelling, since class balancing would make it vanish. Where
@@ -244,12 +245,13 @@ class SCANClustering(
 
     *Clusters of very different size.* The loss prefers clusters of equal size: where
     the largest is ten times the smallest, it would split the one and merge others. A
-    partition of the graph that cuts off at least a twentieth less than the best head
-    shows it. Heads are then trained from that partition, with samples drawn so that its
-    clusters are seen equally often, and so they are in the later steps. On noisy
-    embeddings, where every partition cuts off much, small clusters may still be merged.
-    Where the neighbours of `X` form as many separate pieces as there are clusters,
-    these are the clusters, whatever their sizes.
+    partition of the embedding that cuts off at least a twentieth less than the best
+    head shows it. Heads are then trained from that partition, with samples drawn so
+    that its clusters are seen equally often, and so is the network on views. `score`
+    does not take this into account, and prefers equal sizes. On noisy embeddings, where
+    every partition cuts off much, small clusters may still be merged. Where the
+    neighbours of `X` form as many separate pieces as there are clusters, these are the
+    clusters, whatever their sizes.
 
     *Other differences from the reference.* Neighbours are mined in the features of the
     encoder, not in those of its projector, and never include the sample itself; they
@@ -291,9 +293,9 @@ class SCANClustering(
         "pretext": [StrOptions({"auto"}), HasMethods(["fit", "transform"])],
         "encoder": [StrOptions({"auto", *ENCODERS}), callable],
         "views": [StrOptions(set(POLICIES)), tuple, callable],
-        "clustering": [StrOptions({"auto"}), Training, None],
-        "fine_tuning": [StrOptions({"auto"}), Training, None],
-        "self_labeling": [StrOptions({"auto"}), Training, None],
+        "head_search": [StrOptions({"auto"}), TrainingConfig, None],
+        "clustering": [StrOptions({"auto"}), TrainingConfig, None],
+        "self_labeling": [StrOptions({"auto"}), TrainingConfig, None],
         "class_weight": [StrOptions({"balanced"}), None],
         "keep": [StrOptions({"best", "last"})],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
@@ -317,8 +319,8 @@ class SCANClustering(
         pretext="auto",
         encoder="auto",
         views="auto",
+        head_search="auto",
         clustering="auto",
-        fine_tuning="auto",
         self_labeling="auto",
         class_weight="balanced",
         keep="best",
@@ -339,8 +341,8 @@ class SCANClustering(
         self.pretext = pretext
         self.encoder = encoder
         self.views = views
+        self.head_search = head_search
         self.clustering = clustering
-        self.fine_tuning = fine_tuning
         self.self_labeling = self_labeling
         self.class_weight = class_weight
         self.keep = keep
@@ -359,18 +361,20 @@ class SCANClustering(
         Parameters
         ----------
         **params : dict
-            Values by name. Where `pretext` is an estimator, or a step is a
-            :class:`~sklearn_scan.Training`, its own parameters are set by names such as
-            ``pretext__temperature`` and ``fine_tuning__lr``.
+            Values by name. Where `pretext` is an estimator, or a stage is a
+            :class:`~sklearn_scan.TrainingConfig`, its own parameters are set by names
+            such as ``pretext__temperature`` and ``clustering__lr``.
 
         Returns
         -------
         self : object
             The clusterer.
         """
-        steps = ("clustering", "fine_tuning", "self_labeling")
+        steps = ("head_search", "clustering", "self_labeling")
         check_nested(
-            self, params, {"pretext": "SimCLR()"} | dict.fromkeys(steps, "Training()")
+            self,
+            params,
+            {"pretext": "SimCLR()"} | dict.fromkeys(steps, "TrainingConfig()"),
         )
         return super().set_params(**params)
 
@@ -526,9 +530,9 @@ class SCANClustering(
             seed=seeds["pretext"],
         )
         self._check_steps(pretext)
-        steps = [self.clustering]
+        steps = [self.head_search]
         if isinstance(pretext, BasePretext):
-            steps += [pretext, self.fine_tuning, self.self_labeling]
+            steps += [pretext, self.clustering, self.self_labeling]
         n_stages = sum(step is not None for step in steps)
         context = self._init_callback_context(max_subtasks=n_stages)
         context.call_on_fit_task_begin(estimator=self, X=given, y=y)
@@ -551,7 +555,7 @@ class SCANClustering(
         if not isinstance(run.pretext, BasePretext):
             return
         sizes = {}
-        for step in ("fine_tuning", "self_labeling"):
+        for step in ("clustering", "self_labeling"):
             training = self._training(step)
             if training is not None and not training.freeze_encoder:
                 sizes[step] = training.make_schedule(step, self.batch_size).batch_size
@@ -592,63 +596,67 @@ class SCANClustering(
 
     def _cluster(self, X, run):
         loss = SCANLoss(self.entropy_weight)
-        with run.isolated("clustering"):
+        with run.isolated("head_search"):
             network = self._start_network(loss, run)
         if not self._is_end_to_end():
             return network
 
         run.source = self._open(X, self.embedding_, run.runtime)
-        with run.isolated("fine_tuning"):
-            training = self._training("fine_tuning") or Training()
+        with run.isolated("clustering"):
+            training = self._training("clustering") or TrainingConfig()
             views = build_views(self._views_of(training), run.source)
             run.judge = Judge(
-                run.source, self.neighbors_, loss.final_weight, views, run.weights
+                run.source, self.neighbors_, loss.final_weight, views, run.sample_weight
             )
-            if self.clustering is not None:
+            if self.head_search is not None:
                 run.judge_start(network)
-            if self.fine_tuning is None:
+            if self.clustering is None:
                 return network
-            candidate = fine_tune(
+            candidate = cluster(
                 network,
                 views,
                 self.neighbors_,
                 loss,
-                self._schedule("fine_tuning", training, run),
+                self._schedule("clustering", training, run),
                 run,
                 freeze_encoder=training.freeze_encoder,
             )
-        result = run.better_fine_tuned(candidate, network)
-        if self.clustering is None and result is network:
+        result = run.better_clustered(candidate, network)
+        if self.head_search is None and result is network:
             raise ValueError(
                 "The training of the heads diverged: their loss is not finite. Lower "
-                f"the learning rate, lr={training.lr}, of fine_tuning."
+                f"the learning rate, lr={training.lr}, of clustering."
             )
         return result
 
     def _start_network(self, loss, run):
         """Search heads on the embedding, or put random ones on the encoder."""
         n_clusters, n_heads = int(self.n_clusters), int(self.n_heads)
-        training = self._training("clustering")
+        training = self._training("head_search")
         if training is None:
             encoder = self.pretext_.make_encoder()
             heads = ClusterHeads(encoder.n_features, n_clusters, n_heads)
             network = ClusterNetwork(encoder, heads, nn.Identity())
             return network.to(run.runtime.device)
         run.source = _open_rows(self.embedding_, run.runtime)
-        schedule = training.make_schedule("clustering", self.batch_size)
+        schedule = training.make_schedule("head_search", self.batch_size)
         loss = self._search_loss(schedule, run)
-        network, run.weights = search_heads(
+        network, run.sample_weight = search_heads(
             run.source,
             self.neighbors_,
             n_clusters,
             n_heads,
             loss,
             schedule,
-            run.trainer,
+            run,
         )
         with run.isolated("polishing"):
             polish_head(
-                network, run.source, self.neighbors_, loss.final_weight, run.weights
+                network,
+                run.source,
+                self.neighbors_,
+                loss.final_weight,
+                run.sample_weight,
             )
         if self._is_end_to_end():
             network = network.on_top_of(self.pretext_.make_embedder())
@@ -710,8 +718,8 @@ class SCANClustering(
 
     def _check_parameters(self):
         self._validate_params()
-        for step in ("clustering", "fine_tuning", "self_labeling"):
-            if isinstance(training := getattr(self, step), Training):
+        for step in ("head_search", "clustering", "self_labeling"):
+            if isinstance(training := getattr(self, step), TrainingConfig):
                 training._validate_params()
                 check_views(training.views)
         check_views(self.views)
@@ -738,15 +746,15 @@ class SCANClustering(
             )
 
     def _check_steps(self, pretext):
-        if self.clustering is None and not isinstance(pretext, BasePretext):
+        if self.head_search is None and not isinstance(pretext, BasePretext):
             raise ValueError(
-                "clustering=None leaves nothing to train: the samples are rows, or the "
-                "pretext has no network, so that there is no fine-tuning. Leave "
-                'clustering at "auto".'
+                "head_search=None leaves nothing to train: the samples are rows, or "
+                "the pretext has no network, so that there is no clustering on views. "
+                'Leave head_search at "auto".'
             )
-        if self.clustering is None and self.fine_tuning is None:
+        if self.head_search is None and self.clustering is None:
             raise ValueError(
-                "clustering=None and fine_tuning=None were given; heads need one of "
+                "head_search=None and clustering=None were given; heads need one of "
                 "them to learn."
             )
 
@@ -759,7 +767,7 @@ class SCANClustering(
     def _training(self, step):
         """Return how a step is trained; None where it is left out."""
         training = getattr(self, step)
-        return Training() if isinstance(training, str) else training
+        return TrainingConfig() if isinstance(training, str) else training
 
     def _views_of(self, training):
         return self.views if training.views is None else training.views

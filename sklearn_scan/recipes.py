@@ -48,8 +48,8 @@ learning rate of 0.03 one of 3e-5.
 
 from functools import partial
 
+from sklearn_scan._config import TrainingConfig
 from sklearn_scan._scan import SCANClustering
-from sklearn_scan._training import Training
 from sklearn_scan._views import make_strong_views
 from sklearn_scan.pretext import MoCo, Pretrained, SimCLR
 
@@ -106,7 +106,7 @@ def paper_recipe(name, *, effort=1.0, weights=None, prefix="", **parameters):
     --------
     >>> from sklearn_scan.recipes import paper_recipe
     >>> clusterer = paper_recipe("cifar10", effort=0.1, random_state=0)
-    >>> clusterer.fine_tuning.epochs, clusterer.pretext.epochs
+    >>> clusterer.clustering.epochs, clusterer.pretext.epochs
     (5, 50)
     """
     if name not in RECIPES:
@@ -123,7 +123,7 @@ def paper_recipe(name, *, effort=1.0, weights=None, prefix="", **parameters):
 
 def _small_images(n_clusters, *, encoder, epochs, batch_size, label_epochs, views):
     """Return what CIFAR and STL have in common."""
-    adam = {"optimizer": "adam", "lr": 1e-4, "annealing": "constant", "views": views}
+    adam = {"optimizer": "adam", "lr": 1e-4, "lr_schedule": "constant", "views": views}
     return SCANClustering(
         n_clusters,
         n_heads=1,
@@ -135,17 +135,17 @@ def _small_images(n_clusters, *, encoder, epochs, batch_size, label_epochs, view
             batch_size=512,
             optimizer="sgd",
             lr=0.4,
-            annealing="cosine",
+            lr_schedule="cosine",
         ),
-        clustering=None,
-        fine_tuning=Training(epochs=epochs, batch_size=batch_size, **adam),
-        self_labeling=Training(epochs=label_epochs, batch_size=1000, **adam),
+        head_search=None,
+        clustering=TrainingConfig(epochs=epochs, batch_size=batch_size, **adam),
+        self_labeling=TrainingConfig(epochs=label_epochs, batch_size=1000, **adam),
         keep="last",
     )
 
 
 def _imagenet(n_clusters, *, batch_size):
-    sgd = {"optimizer": "sgd", "weight_decay": 0.0, "annealing": "constant"}
+    sgd = {"optimizer": "sgd", "weight_decay": 0.0, "lr_schedule": "constant"}
     return SCANClustering(
         n_clusters,
         K=50,
@@ -159,10 +159,10 @@ def _imagenet(n_clusters, *, batch_size):
             batch_size=256,
             optimizer="sgd",
             lr=0.03,
-            annealing="cosine",
+            lr_schedule="cosine",
         ),
-        clustering=None,
-        fine_tuning=Training(
+        head_search=None,
+        clustering=TrainingConfig(
             epochs=100,
             batch_size=batch_size,
             lr=5.0,
@@ -170,7 +170,9 @@ def _imagenet(n_clusters, *, batch_size):
             freeze_encoder=True,
             **sgd,
         ),
-        self_labeling=Training(epochs=25, batch_size=512, lr=3e-5, views=_THIRD, **sgd),
+        self_labeling=TrainingConfig(
+            epochs=25, batch_size=512, lr=3e-5, views=_THIRD, **sgd
+        ),
         class_weight=None,
         image_shape=(224, 224, 3),
         keep="last",

@@ -44,3 +44,9 @@ def blobs():
     """Return 150 rows of three clusters, and their classes."""
     X, y = make_blobs(n_samples=150, centers=3, cluster_std=0.6, random_state=0)
     return X.astype(np.float32), y
+
+
+@pytest.fixture
+def no_sizes(monkeypatch):
+    """Let no head give way to one that follows a partition."""
+    monkeypatch.setattr("sklearn_scan._head_search._LESS_CUT", 1)

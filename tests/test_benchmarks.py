@@ -10,7 +10,7 @@ import pytest
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.utils.estimator_checks import check_estimator
 
-from sklearn_scan import SCANClustering, Training
+from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan.pretext import SimCLR
 
 pytest.importorskip("tabulate")
@@ -32,7 +32,7 @@ from _speed_ceilings import count_flops
 from _speed_plain import PLAIN_STAGES
 from _speed_shares import PARTS
 
-STEPS = ("clustering", "fine_tuning", "self_labeling")
+STEPS = ("head_search", "clustering", "self_labeling")
 ROWS = {
     "ablation": 10,
     "comparison": 8,
@@ -48,7 +48,7 @@ def shorten(estimator):
     for part in [estimator, *estimator.get_params().values()]:
         if isinstance(part, SCANClustering):
             given = part.get_params(deep=False)
-            steps = {step: Training() for step in STEPS if given[step] == "auto"}
+            steps = {step: TrainingConfig() for step in STEPS if given[step] == "auto"}
             if given["pretext"] == "auto":
                 steps["pretext"] = SimCLR()
             part.set_params(n_heads=2, **steps)

@@ -19,7 +19,7 @@ from sklearn.utils.estimator_checks import (
 )
 
 import sklearn_scan
-from sklearn_scan import SCANClustering, Training, pretext
+from sklearn_scan import SCANClustering, TrainingConfig, pretext
 from sklearn_scan.pretext import SimCLR
 
 # Settings that make every estimator fast; checks change n_clusters themselves.
@@ -29,15 +29,15 @@ ESTIMATORS = [
     SCANClustering(
         n_clusters=3,
         pretext=SimCLR(epochs=20),
-        clustering=Training(epochs=20),
-        fine_tuning=Training(epochs=2),
-        self_labeling=Training(epochs=2),
+        head_search=TrainingConfig(epochs=20),
+        clustering=TrainingConfig(epochs=2),
+        self_labeling=TrainingConfig(epochs=2),
         random_state=0,
     ),
     SCANClustering(
         n_clusters=3,
         pretext=PCA(1),
-        clustering=Training(epochs=20),
+        head_search=TrainingConfig(epochs=20),
         random_state=0,
     ),
     *(
@@ -82,7 +82,7 @@ def test_further_checks(estimator, check):
 
 def test_no_check_fails_or_is_excused():
     estimator = SCANClustering(
-        n_clusters=3, n_heads=2, clustering=Training(epochs=20), random_state=0
+        n_clusters=3, n_heads=2, head_search=TrainingConfig(epochs=20), random_state=0
     )
     results = check_estimator(estimator, on_fail=None, on_skip=None)
     assert len(results) > 40

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_scan import SCANClustering, Training
+from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan._engine import IndexedSamples, Runtime
 from sklearn_scan._sources import ArraySource, check_samples, learn_format
 from sklearn_scan.metrics import neighbor_purity_score
@@ -598,8 +598,8 @@ def cluster(task, **params):
     return SCANClustering(
         3,
         pretext=task(epochs=4, batch_size=25),
-        clustering=Training(epochs=2),
-        fine_tuning=None,
+        head_search=TrainingConfig(epochs=2),
+        clustering=None,
         self_labeling=None,
         random_state=0,
         **params,

@@ -21,7 +21,7 @@ EPOCHS, N_BATCHES = 48, 5
 
 
 class Net:
-    """As much of a net as the annealing looks at."""
+    """As much of a net as the lr_schedule looks at."""
 
     def __init__(self):
         group = {"lr": 0.0, "betas": (0.9, 0.999)}
@@ -131,12 +131,12 @@ def test_the_first_momentum_mirrors_the_rate():
         (Schedule("auto", 32, 0.1, settles=True), True),
         (Schedule("auto", 32, 0.1, settles=False), False),
         (Schedule(50, 32, 0.1, settles=True), False),
-        (Schedule("auto", 32, 0.1, settles=True, annealing="constant"), False),
+        (Schedule("auto", 32, 0.1, settles=True, lr_schedule="constant"), False),
         (Schedule("auto", 32, 0.1, settles=True, default_epochs=3), False),
     ],
 )
 def test_only_auto_with_one_cycle_and_room_for_windows_adapts(schedule, adapts):
-    assert isinstance(schedule.make_annealing(32 * 200), PausingCycle) == adapts
+    assert isinstance(schedule.make_lr_schedule(32 * 200), PausingCycle) == adapts
 
 
 def test_many_data_get_no_more_steps_than_they_need():

@@ -460,7 +460,7 @@ def test_a_clusterer_takes_folders_and_lists_of_files(tmp_path):
         n_clusters=2,
         image_shape=(16, 16, 3),
         pretext=SimCLR(epochs=1),
-        fine_tuning=None,
+        clustering=None,
         self_labeling=None,
         random_state=0,
     ).fit(tmp_path)

@@ -16,7 +16,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
-from sklearn_scan import SCANClustering, Training
+from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan.pretext import SimCLR
 
 pytestmark = pytest.mark.filterwarnings(
@@ -107,7 +107,7 @@ def make_views(shape):
 
 
 def quick(pretext=None, **params):
-    params = {"clustering": Training(epochs=1), "fine_tuning": None} | params
+    params = {"head_search": TrainingConfig(epochs=1), "clustering": None} | params
     return SCANClustering(
         3,
         n_heads=2,
@@ -165,16 +165,16 @@ def test_the_cache_sees_what_a_factory_calls(
 
 
 def test_the_cache_sees_what_a_view_calls(images, tmp_path, monkeypatch):
-    once = Training(epochs=1, views=make_views)
-    clusterer = quick(fine_tuning=once, keep="last", memory=tmp_path)
+    once = TrainingConfig(epochs=1, views=make_views)
+    clusterer = quick(clustering=once, keep="last", memory=tmp_path)
     before = clusterer.fit(images).confidence_
     monkeypatch.setattr(HERE, "turn", turn_elsewhere)
     assert not np.array_equal(clusterer.fit(images).confidence_, before)
 
 
 def test_the_cache_sees_what_an_optimizer_calls(images, tmp_path, monkeypatch):
-    training = Training(optimizer=make_optimizer, epochs=3)
-    clusterer = quick(PCA(3), clustering=training, memory=tmp_path)
+    training = TrainingConfig(optimizer=make_optimizer, epochs=3)
+    clusterer = quick(PCA(3), head_search=training, memory=tmp_path)
     before = clusterer.fit(images).confidence_
     monkeypatch.setattr(HERE, "OPTIMIZER", [torch.optim.Adam])
     assert not np.array_equal(clusterer.fit(images).confidence_, before)
@@ -194,7 +194,10 @@ def test_the_cache_sees_what_another_pretext_calls(images, tmp_path, monkeypatch
             {"pretext": LOCKED},
             "'encoder'.*lock",
         ),
-        ({"clustering": Training(optimizer=make_locked_optimizer)}, "optimizer.*lock"),
+        (
+            {"head_search": TrainingConfig(optimizer=make_locked_optimizer)},
+            "optimizer.*lock",
+        ),
         ({"pretext": FunctionTransformer(lambda X: X)}, "pretext.*cannot be pickled"),
     ],
     ids=["encoder", "optimizer", "transformer"],
@@ -215,7 +218,7 @@ def test_what_is_not_known_again_is_not_cached_and_says_so(
 def test_a_checkpoint_is_not_that_of_another_helper(images, tmp_path, monkeypatch):
     clusterer = quick(
         PCA(3),
-        clustering=Training(optimizer=make_optimizer, epochs=2),
+        head_search=TrainingConfig(optimizer=make_optimizer, epochs=2),
         checkpoint=tmp_path,
     ).fit(images)
     assert len(list(tmp_path.glob("clustering-*"))) == 1
@@ -227,15 +230,17 @@ def test_a_checkpoint_is_not_that_of_another_helper(images, tmp_path, monkeypatc
 
 
 def test_a_checkpoint_takes_lambdas(images, tmp_path):
-    training = Training(epochs=1, optimizer=lambda p, **k: torch.optim.SGD(p, **k))
-    quick(fine_tuning=training, checkpoint=tmp_path).fit(images)
-    assert len(list(tmp_path.glob("fine_tuning-*"))) == 1
+    training = TrainingConfig(
+        epochs=1, optimizer=lambda p, **k: torch.optim.SGD(p, **k)
+    )
+    quick(clustering=training, checkpoint=tmp_path).fit(images)
+    assert len(list(tmp_path.glob("clustering-*"))) == 1
 
 
 def test_a_checkpoint_needs_what_is_known_again(images, tmp_path):
-    training = Training(epochs=1, optimizer=make_locked_optimizer)
-    with pytest.raises(ValueError, match=r"'fine_tuning', optimizer.*lock"):
-        quick(fine_tuning=training, checkpoint=tmp_path).fit(images)
+    training = TrainingConfig(epochs=1, optimizer=make_locked_optimizer)
+    with pytest.raises(ValueError, match=r"'clustering', optimizer.*lock"):
+        quick(clustering=training, checkpoint=tmp_path).fit(images)
 
 
 # The fingerprint itself.

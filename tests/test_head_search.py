@@ -4,21 +4,22 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.cluster import KMeans, SpectralClustering
 from sklearn.datasets import load_digits, load_iris, make_blobs
 from sklearn.decomposition import PCA
 from torch import nn
 
-from sklearn_scan import SCANClustering, Training
-from sklearn_scan._clustering import ClusterNetwork, SCANLoss
-from sklearn_scan._engine import NeighborPairs, draw_anchors
+from sklearn_scan import SCANClustering, TrainingConfig
+from sklearn_scan._clustering import ClusterNetwork, Judge, SCANLoss
+from sklearn_scan._engine import NeighborPairs, SampleDraw
 from sklearn_scan._head_search import (
+    GraphSample,
     fit_partitions,
     polish_head,
+    predict_labels,
     project,
     respect_sizes,
-    select_head,
-    weigh_anchors,
 )
 from sklearn_scan._nets import ClusterHeads
 from sklearn_scan._partitions import embed_graph, find_partitions, measure_cut
@@ -148,8 +149,8 @@ def test_wide_rows_are_clustered_by_their_components_and_predicted_as_they_are()
 def test_the_cut_is_the_mean_over_clusters_of_the_neighbours_cut_off():
     neighbors = np.array([[1, 2], [0, 2], [0, -1], [4, 0], [3, -1], [-1, -1]])
     labels = np.array([0, 0, 0, 1, 1, 1])
-    # In cluster 0 none is cut off; in cluster 1 one of two, none, and none of none.
-    assert measure_cut(labels, neighbors, 2) == pytest.approx((0 + (1 / 2) / 3) / 2)
+    # In cluster 0 none of five is cut off; in cluster 1 one of three.
+    assert measure_cut(labels, neighbors, 2) == pytest.approx((0 + 1 / 3) / 2)
 
 
 def test_an_empty_cluster_is_cut_off_and_makes_sizes_unequal():
@@ -159,17 +160,19 @@ def test_an_empty_cluster_is_cut_off_and_makes_sizes_unequal():
     assert cut == pytest.approx(1 / 3 + 0.1 * (np.log(3) - np.log(2)))
 
 
+def test_a_cluster_of_samples_without_neighbours_is_cut_off():
+    neighbors = np.array([[1], [0], [-1], [-1]])
+    assert measure_cut(np.array([0, 0, 1, 1]), neighbors, 2) == pytest.approx(1 / 2)
+
+
 def test_a_cut_costs_a_small_cluster_more():
-    neighbors = np.arange(100)[:, None]  # nobody is cut off, but for one
-    neighbors[0], neighbors[99] = 99, 98
-    sizes = np.repeat([0, 1], [90, 10])
-    cuts = [measure_cut(np.where(sizes == k, 0, 1), neighbors, 2) for k in (0, 1)]
-    assert cuts[0] == cuts[1], "it does not matter how clusters are numbered"
+    labels = np.repeat([0, 1], [90, 10])
     entropy = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1))
-    expected = (1 / 90) / 2 + 0.1 * (np.log(2) - entropy)
-    assert cuts[0] == pytest.approx(expected)
-    neighbors[0], neighbors[99] = 0, 0
-    assert measure_cut(sizes, neighbors, 2) > 5 * (1 / 90) / 2
+    for lost, size in ((0, 90), (99, 10)):
+        neighbors = np.arange(100)[:, None]  # all of the same cluster, but for one
+        neighbors[lost] = 99 - lost
+        expected = (1 / size) / 2 + 0.1 * (np.log(2) - entropy)
+        assert measure_cut(labels, neighbors, 2) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("best", range(3))
@@ -181,7 +184,7 @@ def test_of_many_heads_the_one_that_cuts_least_stays(best):
         heads.linear.weight.zero_()
         heads.linear.weight[3 * best : 3 * best + 3] = 9 * torch.eye(3)
         heads.linear.bias.zero_()
-    head = select_head(heads, rows, neighbors[:, None])
+    head = GraphSample(rows, neighbors[:, None], 3).select_head(heads)
     assert torch.equal(head.linear.weight, 9 * torch.eye(3))
 
 
@@ -196,59 +199,128 @@ def overlapping(sizes, seed=0):
 SIZES = (500, 320, 200, 130, 80, 50)
 
 
-def test_digits_of_which_some_are_rare_keep_their_sizes():
-    """The SCAN loss alone splits the common ones: 0.64 to 0.73."""
-    X, y = load_digits(return_X_y=True)
-    kept = [np.flatnonzero(y == k)[: int(178 * 0.1 ** (k / 9))] for k in range(10)]
-    kept = np.concatenate(kept)
-    labels = SCANClustering(10, random_state=0).fit(X[kept]).labels_
-    assert hungarian_accuracy_score(y[kept], labels) > 0.79
-
-
 def follow(partition):
     """Let a head that splits a large cluster and merges small ones see a partition."""
     X, y = overlapping(SIZES)
     rows = torch.tensor(X - X.mean(axis=0))
+    source = ArraySource(rows.numpy(), learn_format(X), torch.device("cpu"))
     graph = mine_neighbors(X, 20, metric="euclidean")
+    graph[::7, 10:] = -1
     split = np.where(y == 5, 4, y)
     split[(y == 0) & (X[:, 0] > np.median(X[y == 0, 0]))] = 5
     torch.manual_seed(0)
     heads = ClusterHeads(10, 6)
     fit_partitions(heads, rows, [split], 300)
     network = ClusterNetwork(nn.Identity(), heads, nn.Identity())
-    labels = [heads(rows)[0].argmax(dim=1).numpy()]
-    partitions = [y] if partition == "classes" else labels
-    pairs = rows, graph
-    weights = respect_sizes(network, partitions, pairs, pairs, 1.0)
-    labels.append(network.heads(rows)[0].argmax(dim=1).numpy())
-    return [hungarian_accuracy_score(y, found) for found in labels], labels[1], weights
+    before = predict_labels(heads, rows)
+    sample = GraphSample(rows, graph, 6)
+    partitions = [y if partition == "classes" else before]
+    is_replaced = respect_sizes(network, sample, partitions, source, graph, 1.0)
+    after = predict_labels(network.heads, rows)
+    scores = [hungarian_accuracy_score(y, labels) for labels in (before, after)]
+    return scores, is_replaced
 
 
 def test_a_head_gives_way_to_one_that_follows_a_better_partition():
-    (before, after), labels, weights = follow("classes")
+    (before, after), is_replaced = follow("classes")
+    assert is_replaced
     assert before < 0.85
     assert after > 0.97
-    # All clusters are seen equally often from now on.
-    shares = np.bincount(labels, weights)
-    np.testing.assert_allclose(shares, shares.mean())
 
 
 def test_a_head_stays_where_no_partition_cuts_clearly_less():
-    (before, after), _, weights = follow("its own")
+    (before, after), is_replaced = follow("its own")
+    assert not is_replaced
     assert after == before < 0.85
-    assert weights is None
 
 
-def test_anchors_are_drawn_as_often_as_their_weights_say():
+def rare_digits():
+    """Return the digits with class sizes from 10 to 1."""
+    X, y = load_digits(return_X_y=True)
+    kept = [np.flatnonzero(y == k)[: int(178 * 0.1 ** (k / 9))] for k in range(10)]
+    kept = np.concatenate(kept)
+    return X[kept], y[kept]
+
+
+def test_digits_of_which_some_are_rare_keep_their_sizes():
+    """The SCAN loss alone splits the common ones: 0.64 to 0.73."""
+    X, y = rare_digits()
+    labels = SCANClustering(10, random_state=0).fit(X).labels_
+    assert hungarian_accuracy_score(y, labels) > 0.79
+
+
+def test_heads_that_follow_a_partition_are_the_same_from_a_cache(tmp_path, monkeypatch):
+    """And the steps after the search of heads are told how often samples count."""
+    polished, polish = [], "sklearn_scan._scan.polish_head"
+    monkeypatch.setattr(polish, lambda *args: polished.append(args[-1]))
+    X, _ = rare_digits()
+    fits = [
+        SCANClustering(
+            10,
+            n_heads=2,
+            head_search=TrainingConfig(epochs=20),
+            random_state=0,
+            memory=tmp_path,
+        ).fit(X)
+        for _ in range(2)
+    ]
+    assert np.array_equal(fits[0].confidence_, fits[1].confidence_)
+    for clusterer, weight in zip(fits, polished, strict=True):
+        shares = np.bincount(clusterer.labels_, weight)
+        np.testing.assert_allclose(shares, shares.mean())
+
+
+def test_samples_are_drawn_as_often_as_their_weights_say():
     labels = np.repeat([0, 1, 2], [60, 30, 10])
-    weights = weigh_anchors(labels)
-    assert weights.mean() == pytest.approx(1)
     torch.manual_seed(0)
-    drawn = draw_anchors(100, weights, 30_000).numpy()
+    drawn = SampleDraw(100, 1 / np.bincount(labels)[labels])(30_000).numpy()
     np.testing.assert_allclose(np.bincount(labels[drawn]) / 30_000, 1 / 3, atol=0.01)
     counts = np.bincount(drawn, minlength=100)
     np.testing.assert_allclose(counts[:60] / counts[:60].mean(), 1, atol=0.3)
-    assert draw_anchors(3, np.array([0, 1, 0]), 5).tolist() == [1] * 5
+    assert SampleDraw(3, np.array([0, 1, 0]))(5).tolist() == [1] * 5
+
+
+def test_where_the_graph_has_no_edges_the_loss_decides(monkeypatch):
+    """A cut of nothing says nothing."""
+    selected = []
+    select = Judge.select_head
+    monkeypatch.setattr(
+        Judge, "select_head", lambda *args: selected.append(1) or select(*args)
+    )
+    X, y = make_blobs(600, centers=3, random_state=0)
+    quick = SCANClustering(
+        3, n_heads=2, head_search=TrainingConfig(epochs=20), random_state=0
+    )
+    nobody = np.full((600, 2), -1)
+    for fitted in (clone(quick).set_params(K=0).fit(X), quick.fit(X, neighbors=nobody)):
+        assert hungarian_accuracy_score(y, fitted.labels_) > 0.9
+    assert len(selected) == 2
+
+
+def test_of_many_samples_some_tell_the_partitions(monkeypatch):
+    """Wide ones are projected for that, and back."""
+    monkeypatch.setattr("sklearn_scan._head_search._MOST_PARTITIONED", 300)
+    X, y = rare_digits()
+    wide = np.tile(X, 5)
+    clusterer = SCANClustering(10, random_state=0).fit(wide)
+    assert hungarian_accuracy_score(y, clusterer.labels_) > 0.7
+    assert clusterer.predict(wide).tolist() == clusterer.labels_.tolist()
+
+
+def test_labels_are_predicted_in_blocks(monkeypatch):
+    rows, head = torch.randn(50, 4), ClusterHeads(4, 3)
+    expected = predict_labels(head, rows)
+    monkeypatch.setattr("sklearn_scan._head_search._BLOCK", 21)
+    monkeypatch.setattr(head, "forward", watch_length(head.forward, 7))
+    assert np.array_equal(predict_labels(head, rows), expected)
+
+
+def watch_length(function, most):
+    def watched(rows):
+        assert len(rows) <= most
+        return function(rows)
+
+    return watched
 
 
 def test_pairs_are_visited_as_often_as_their_weights_say():
@@ -276,6 +348,7 @@ def test_the_weight_of_the_entropy_falls_after_a_quarter_of_the_steps():
     assert SCANLoss(5.0).final_weight == 5
 
 
+@pytest.mark.usefixtures("no_sizes")
 def test_clusters_of_rows_may_differ_in_size():
     X, y = make_blobs([200, 120, 80], n_features=5, cluster_std=1.5, random_state=0)
     labels = SCANClustering(3, random_state=0).fit(X).labels_
@@ -310,16 +383,20 @@ def test_digits_as_rows(n_components, floor):
     assert hungarian_accuracy_score(y, labels) >= floor
 
 
+@pytest.mark.usefixtures("no_sizes")
 def test_a_single_head_and_a_single_step():
     X, y = make_blobs(60, centers=3, random_state=0)
-    quick = SCANClustering(3, n_heads=1, clustering=Training(epochs=1), random_state=0)
+    quick = SCANClustering(
+        3, n_heads=1, head_search=TrainingConfig(epochs=1), random_state=0
+    )
     assert hungarian_accuracy_score(y, quick.fit(X).labels_) > 0.8
 
 
+@pytest.mark.usefixtures("no_sizes")
 def test_heads_begin_where_the_geometry_says(monkeypatch):
     """Without any training worth the name they know most of the digits."""
     monkeypatch.setattr("sklearn_scan._head_search._POLISHING_RATE", 1e-12)
     X, y = load_digits(n_class=5, return_X_y=True)
-    untrained = Training(epochs=1, lr=1e-9)
-    clusterer = SCANClustering(5, n_heads=2, clustering=untrained, random_state=0)
+    untrained = TrainingConfig(epochs=1, lr=1e-9)
+    clusterer = SCANClustering(5, n_heads=2, head_search=untrained, random_state=0)
     assert hungarian_accuracy_score(y, clusterer.fit(X).labels_) > 0.9

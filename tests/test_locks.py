@@ -9,7 +9,7 @@ import joblib
 import pytest
 from sklearn.decomposition import PCA
 
-from sklearn_scan import SCANClustering, Training
+from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan._engine import one_at_a_time
 from sklearn_scan.pretext import SimCLR
 
@@ -22,12 +22,12 @@ CAN_FORK = "fork" in multiprocessing.get_all_start_methods()
 
 
 def quick(folder, pretext=None):
-    once = Training(epochs=1)
+    once = TrainingConfig(epochs=1)
     return SCANClustering(
         3,
         pretext=pretext or SimCLR(epochs=1),
+        head_search=once,
         clustering=once,
-        fine_tuning=once,
         self_labeling=once,
         threshold=0.1,
         memory=str(folder),
@@ -55,9 +55,9 @@ def test_a_fit_leaves_no_lock_file(digits, tmp_path, pretext):
     assert list(tmp_path.rglob("*.lock")) == []
 
 
-@pytest.mark.parametrize("stage", ["pretext", "fine_tuning"])
+@pytest.mark.parametrize("stage", ["pretext", "clustering"])
 def test_a_fit_that_failed_leaves_no_lock_file(digits, tmp_path, monkeypatch, stage):
-    from sklearn_scan._engine._training import _Job
+    from sklearn_scan._engine._trainer import _Job
 
     seen = []
     run = _Job.run

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_scan import SCANClustering, Training
+from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan._engine import (
     Runtime,
     Samples,
     StageNet,
     _memory_budget,
-    _training,
+    _trainer,
     infer,
     settle_statistics,
 )
@@ -41,7 +41,7 @@ def source_of(X, device="cpu"):
 
 def let_be_free(monkeypatch, n_bytes):
     """Make the machine say how much memory is free."""
-    monkeypatch.setattr(_training, "available_memory", lambda device: n_bytes)
+    monkeypatch.setattr(_trainer, "available_memory", lambda device: n_bytes)
 
 
 @pytest.fixture
@@ -85,9 +85,9 @@ def clusterer(**kwargs):
         "n_clusters": 3,
         "pretext": SimCLR(encoder=small_net, views="none", epochs=2),
         "views": "none",
-        "clustering": Training(epochs=1),
-        "fine_tuning": Training(epochs=2, views="none"),
-        "self_labeling": Training(epochs=2, views="none"),
+        "head_search": TrainingConfig(epochs=1),
+        "clustering": TrainingConfig(epochs=2, views="none"),
+        "self_labeling": TrainingConfig(epochs=2, views="none"),
         "threshold": 0.1,
         "keep": "last",
         "precision": "float32",
@@ -183,7 +183,7 @@ def test_every_stage_takes_the_batches_that_memory_has_room_for(
     assert "Batches of 150 need about 8.9 MB of memory in pretext" in said
     assert "shape (1, 12, 12). 4.0 MB are free" in said
     assert "pretext takes batches of 32" in said
-    assert "fine_tuning takes batches of 32" in said
+    assert "clustering takes batches of 32" in said
     assert "self_labeling takes batches of 64" in said
     assert {w.filename for w in caught} == {__file__}
     assert "self_labeling takes batches of 64" in capsys.readouterr().out
@@ -193,15 +193,15 @@ def test_every_stage_takes_the_batches_that_memory_has_room_for(
     assert fitted.pretext_.batch_size == 32
 
 
-@pytest.mark.parametrize("late", ["fine_tuning", "self_labeling"])
+@pytest.mark.parametrize("late", ["clustering", "self_labeling"])
 def test_the_person_is_told_before_the_pretext_is_trained(
     images, monkeypatch, steps, late
 ):
     let_be_free(monkeypatch, 4_000_000)
-    sizes = {"fine_tuning": 8, "self_labeling": 8} | {late: 100}
+    sizes = {"clustering": 8, "self_labeling": 8} | {late: 100}
     asked = clusterer(
         pretext=SimCLR(encoder=small_net, views="none", epochs=1, batch_size=8),
-        **{name: Training(batch_size=size) for name, size in sizes.items()},
+        **{name: TrainingConfig(batch_size=size) for name, size in sizes.items()},
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -217,8 +217,8 @@ def test_a_smaller_batch_is_that_which_could_have_been_asked_for(images, monkeyp
     let_be_free(monkeypatch, math.inf)
     asked = clusterer(
         pretext__batch_size=32,
-        fine_tuning=Training(epochs=2, views="none", batch_size=32),
-        self_labeling=Training(epochs=2, views="none", batch_size=64),
+        clustering=TrainingConfig(epochs=2, views="none", batch_size=32),
+        self_labeling=TrainingConfig(epochs=2, views="none", batch_size=64),
     )
     assert_same(cut, asked.fit(images))
 
@@ -239,7 +239,7 @@ def test_where_memory_is_enough_measuring_changes_no_bit(images, monkeypatch, pr
         measured.append(measure_sample(*args))
         return measured[-1]
 
-    monkeypatch.setattr(_training, "measure_sample", count)
+    monkeypatch.setattr(_trainer, "measure_sample", count)
     fits = []
     for free in (math.inf, 40_000_000):
         let_be_free(monkeypatch, free)
@@ -262,7 +262,7 @@ def test_a_pretext_of_its_own_takes_smaller_batches(images, monkeypatch, steps):
 def test_a_cache_keeps_the_result_under_the_batch_size_that_was_taken(
     images, monkeypatch, tmp_path, steps
 ):
-    settings = {"memory": tmp_path, "fine_tuning": None, "self_labeling": None}
+    settings = {"memory": tmp_path, "clustering": None, "self_labeling": None}
     let_be_free(monkeypatch, 4_000_000)
     with pytest.warns(UserWarning, match="pretext takes batches of 32"):
         clusterer(**settings).fit(images)
@@ -277,8 +277,8 @@ def test_a_cache_keeps_the_result_under_the_batch_size_that_was_taken(
 
 def test_a_frozen_encoder_keeps_nothing(images, monkeypatch, steps):
     let_be_free(monkeypatch, 4_000_000)
-    heads_alone = Training(epochs=1, views="none", freeze_encoder=True)
-    clusterer(pretext__batch_size=32, fine_tuning=heads_alone, self_labeling=None).fit(
+    heads_alone = TrainingConfig(epochs=1, views="none", freeze_encoder=True)
+    clusterer(pretext__batch_size=32, clustering=heads_alone, self_labeling=None).fit(
         images
     )
     assert steps[-1][0] == 150

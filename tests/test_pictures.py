@@ -207,7 +207,7 @@ def test_a_clusterer_takes_lists_of_pictures():
     pixels = rng.integers(0, 256, (24, 8, 8, 3), dtype=np.uint8)
     opaque = [Image.fromarray(image) for image in pixels]
     pictures = [with_alpha(image, "RGBA", 255) for image in opaque]
-    params = {"fine_tuning": None, "self_labeling": None, "random_state": 0}
+    params = {"clustering": None, "self_labeling": None, "random_state": 0}
     clusterer = SCANClustering(n_clusters=2, pretext=SimCLR(epochs=1), **params)
     clusterer.fit(pictures)
     np.testing.assert_array_equal(clusterer.predict(opaque), clusterer.labels_)

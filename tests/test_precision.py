@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch.overrides import TorchFunctionMode
 
-from sklearn_scan import SCANClustering, Training, pretext
+from sklearn_scan import SCANClustering, TrainingConfig, pretext
 from sklearn_scan._engine import StageNet
 
 pytestmark = pytest.mark.filterwarnings(
@@ -83,12 +83,12 @@ def steps(monkeypatch):
 @pytest.mark.parametrize("is_old", [False, True], ids=["torch as it is", "old torch"])
 @pytest.mark.parametrize("task", TASKS)
 def test_in_bfloat16_every_step_trains_every_weight(task, is_old, steps, monkeypatch):
-    once = Training(epochs=1)
+    once = TrainingConfig(epochs=1)
     clusterer = SCANClustering(
         3,
         pretext=task(epochs=1),
+        head_search=once,
         clustering=once,
-        fine_tuning=once,
         self_labeling=once,
         threshold=0.1,
         keep="last",

@@ -11,25 +11,25 @@ from sklearn.base import clone
 from sklearn.callback import ProgressBar
 from sklearn.model_selection import GridSearchCV
 
-from sklearn_scan import SCANClustering, Training
+from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan.pretext import SimCLR
 
 pytestmark = pytest.mark.filterwarnings(
     "default::sklearn.exceptions.ConvergenceWarning"
 )
 
-STAGES = ("pretext", "clustering", "fine_tuning", "self_labeling")
+STAGES = ("pretext", "head_search", "clustering", "self_labeling")
 
 FIT = """
 import warnings
 import numpy as np
 from sklearn.datasets import load_digits
-from sklearn_scan import SCANClustering, Training
+from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan.pretext import SimCLR
 warnings.simplefilter("ignore")
 clusterer = SCANClustering(
-    pretext=SimCLR(epochs=2), clustering=Training(epochs=5),
-    fine_tuning=Training(epochs=1), self_labeling=Training(epochs=1),
+    pretext=SimCLR(epochs=2), head_search=TrainingConfig(epochs=5),
+    clustering=TrainingConfig(epochs=1), self_labeling=TrainingConfig(epochs=1),
     threshold=0.1, random_state=0,
 ).fit(load_digits().images[:300])
 print(clusterer.labels_.tolist(), clusterer.confidence_.tolist())
@@ -39,9 +39,9 @@ print(clusterer.labels_.tolist(), clusterer.confidence_.tolist())
 def all_stages(**params):
     return SCANClustering(
         pretext=SimCLR(epochs=3),
-        clustering=Training(epochs=5),
-        fine_tuning=Training(epochs=2),
-        self_labeling=Training(epochs=2),
+        head_search=TrainingConfig(epochs=5),
+        clustering=TrainingConfig(epochs=2),
+        self_labeling=TrainingConfig(epochs=2),
         threshold=0.1,
         random_state=0,
         **params,
@@ -203,8 +203,8 @@ def test_callbacks_see_the_stages(images):
     assert stages[0][0] == "fit"
     assert stages[1:] == [
         ("pretext", 3),
-        ("clustering", 5),
-        ("fine_tuning", 2),
+        ("head_search", 5),
+        ("clustering", 2),
         ("self_labeling", 2),
     ]
     assert sorted(record.ended) == sorted(name for name, _ in record.begun)
@@ -213,7 +213,7 @@ def test_callbacks_see_the_stages(images):
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_callback_may_stop_a_stage(images, stage):
     clusterer = all_stages().set_callbacks(Record(stop=stage)).fit(images)
-    lengths = {"pretext": 3, "clustering": 5, "fine_tuning": 2, "self_labeling": 2}
+    lengths = {"pretext": 3, "head_search": 5, "clustering": 2, "self_labeling": 2}
     lengths[stage] = 1
     assert {name: len(clusterer.history_[name]) for name in STAGES} == lengths
     assert clusterer.labels_.shape == (len(images),)

@@ -34,14 +34,14 @@ def test_sizes_and_epochs(name):
     clusterer = paper_recipe(name)
     assert PUBLISHED[name] == (
         clusterer.n_clusters,
-        clusterer.fine_tuning.batch_size,
-        clusterer.fine_tuning.epochs,
+        clusterer.clustering.batch_size,
+        clusterer.clustering.epochs,
         clusterer.self_labeling.batch_size,
         clusterer.self_labeling.epochs,
     )
     assert clusterer.threshold == 0.99
     assert clusterer.entropy_weight == 5
-    assert clusterer.clustering is None
+    assert clusterer.head_search is None
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -53,9 +53,9 @@ def test_small_images(name):
     assert (pretext.temperature, pretext.n_projection) == (0.1, 128)
     assert (pretext.epochs, pretext.batch_size) == (500, 512)
     assert (pretext.optimizer, pretext.lr, pretext.weight_decay) == ("sgd", 0.4, 1e-4)
-    for training in (clusterer.fine_tuning, clusterer.self_labeling):
+    for training in (clusterer.clustering, clusterer.self_labeling):
         assert (training.optimizer, training.lr) == ("adam", 1e-4)
-        assert (training.annealing, training.weight_decay) == ("constant", 1e-4)
+        assert (training.lr_schedule, training.weight_decay) == ("constant", 1e-4)
         assert not training.freeze_encoder
 
 
@@ -65,7 +65,7 @@ def test_large_images(name):
     assert (clusterer.K, clusterer.n_heads) == (50, 10)
     assert clusterer.class_weight is None
     assert clusterer.pretext.encoder == "resnet50"
-    clustering, labelling = clusterer.fine_tuning, clusterer.self_labeling
+    clustering, labelling = clusterer.clustering, clusterer.self_labeling
     assert clustering.freeze_encoder
     assert not labelling.freeze_encoder
     assert (clustering.optimizer, clustering.lr, clustering.views) == (
@@ -87,18 +87,18 @@ def test_every_call_makes_a_new_clusterer():
     first, second = paper_recipe("cifar10"), paper_recipe("cifar10")
     assert first is not second
     assert first.pretext is not second.pretext
-    assert first.fine_tuning is not second.fine_tuning
+    assert first.clustering is not second.clustering
     assert repr(clone(first)) == repr(first)
 
 
 def test_effort_and_parameters():
     clusterer = paper_recipe(
-        "stl10", effort=0.1, n_clusters=3, pretext__lr=0.1, fine_tuning__views="photo"
+        "stl10", effort=0.1, n_clusters=3, pretext__lr=0.1, clustering__views="photo"
     )
     assert clusterer.pretext.epochs == 50
-    assert clusterer.fine_tuning.epochs == clusterer.self_labeling.epochs == 10
+    assert clusterer.clustering.epochs == clusterer.self_labeling.epochs == 10
     assert (clusterer.n_clusters, clusterer.pretext.lr) == (3, 0.1)
-    assert clusterer.fine_tuning.views == "photo"
+    assert clusterer.clustering.views == "photo"
     assert paper_recipe("stl10", effort=1e-9).pretext.epochs == 1
     assert paper_recipe("stl10", self_labeling=None).self_labeling is None
 
@@ -137,7 +137,7 @@ def test_a_recipe_runs_on_a_folder(folder, name):
     probabilities = clusterer.predict_proba(folder)
     assert 0 < top_k_hungarian_accuracy_score(classes, probabilities, k=5) <= 1
     stages = [stage for stage in clusterer.history_ if stage != "selection"]
-    assert stages == ["pretext", "fine_tuning", "self_labeling"]
+    assert stages == ["pretext", "clustering", "self_labeling"]
     assert clusterer.net_.module_.heads.n_heads == 1
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_scan import SCANClustering, Training
+from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan._embedding import transform_rows
 from sklearn_scan.pretext import SimCLR
 
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.filterwarnings(
 def quick(**params):
     params = {"n_clusters": 3, "n_heads": 2, "pretext": SimCLR(epochs=2)} | params
     return SCANClustering(
-        clustering=Training(epochs=3),
-        fine_tuning=params.pop("fine_tuning", None),
+        head_search=TrainingConfig(epochs=3),
+        clustering=params.pop("clustering", None),
         self_labeling=None,
         random_state=0,
         **params,
@@ -74,7 +74,7 @@ def test_numpy_integers_are_integers(images, integer):
         n_clusters=integer(20),
         n_heads=integer(20),
         K=integer(5),
-        fine_tuning=Training(epochs=integer(2)),
+        clustering=TrainingConfig(epochs=integer(2)),
         batch_size=integer(64),
         pretext=SimCLR(epochs=integer(1), batch_size=integer(50)),
     ).fit(images)
@@ -90,9 +90,9 @@ def test_a_network_that_diverged_is_not_kept(images, monkeypatch):
     import copy
 
     monkeypatch.setattr(
-        "sklearn_scan._scan.fine_tune", lambda net, *a, **k: diverge(copy.deepcopy(net))
+        "sklearn_scan._scan.cluster", lambda net, *a, **k: diverge(copy.deepcopy(net))
     )
-    clusterer = quick(fine_tuning=Training(epochs=1)).fit(images)
+    clusterer = quick(clustering=TrainingConfig(epochs=1)).fit(images)
     assert np.isfinite(clusterer.confidence_).all()
     assert [note["kept"] for note in clusterer.history_["selection"]] == [True, False]
 
@@ -159,7 +159,7 @@ def test_parameters_set_after_fit_wait_for_the_next(images):
 def test_the_embedding_is_not_the_memory_of_X(blobs, pretext):
     X = blobs[0].copy()
     clusterer = SCANClustering(
-        3, pretext=pretext, clustering=Training(epochs=3), random_state=0
+        3, pretext=pretext, head_search=TrainingConfig(epochs=3), random_state=0
     ).fit(X)
     embedding, probabilities = clusterer.transform(X), clusterer.predict_proba(X)
     assert not np.shares_memory(clusterer.embedding_, X)

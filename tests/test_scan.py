@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from sklearn_scan import SCANClustering, Training
+from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan.metrics import hungarian_accuracy_score, neighbor_purity_score
 from sklearn_scan.pretext import SimCLR
 
@@ -30,9 +30,9 @@ def quick(**params):
     """Return a clusterer whose every stage runs, in about a second."""
     params = {"n_clusters": 10, "n_heads": 4, "random_state": 0} | params
     params.setdefault("pretext", SimCLR(epochs=2))
-    params.setdefault("clustering", Training(epochs=10))
-    params.setdefault("fine_tuning", Training(epochs=1))
-    params.setdefault("self_labeling", Training(epochs=1))
+    params.setdefault("head_search", TrainingConfig(epochs=10))
+    params.setdefault("clustering", TrainingConfig(epochs=1))
+    params.setdefault("self_labeling", TrainingConfig(epochs=1))
     # Every cluster has a confident member, so that self-labelling runs.
     params.setdefault("threshold", 0.2)
     return SCANClustering(**params)
@@ -85,7 +85,7 @@ def test_new_images_are_recognised(device):
     X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
     clusterer = SCANClustering(
         pretext=SimCLR(epochs=15),
-        fine_tuning=Training(epochs=5),
+        clustering=TrainingConfig(epochs=5),
         device=device,
         random_state=0,
     ).fit(X_train)
@@ -123,12 +123,12 @@ def test_every_stage_leaves_a_history(fitted):
     assert epochs.pop("selection") == 3
     assert epochs == {
         "pretext": 10,
-        "clustering": 10,
-        "fine_tuning": 1,
+        "head_search": 10,
+        "clustering": 1,
         "self_labeling": 1,
     }
     assert 0 < fitted.history_["self_labeling"][0]["confident"] <= 1
-    assert fitted.history_["clustering"][0]["entropy"] <= np.log(10) + 1e-5
+    assert fitted.history_["head_search"][0]["entropy"] <= np.log(10) + 1e-5
 
 
 def test_predictions_agree_with_each_other(fitted, digits):
@@ -282,7 +282,7 @@ def test_the_pretext_may_hold_the_image_shape(digits):
 def test_tiny_data(n_clusters, shape):
     X = np.random.default_rng(0).random(shape)
     clusterer = quick(
-        n_clusters=n_clusters, pretext="auto", clustering=Training(epochs=5)
+        n_clusters=n_clusters, pretext="auto", head_search=TrainingConfig(epochs=5)
     )
     labels = clusterer.fit(X).labels_
     assert set(labels) <= set(range(n_clusters))

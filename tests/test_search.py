@@ -18,8 +18,8 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_scan import SCANClustering, Training
-from sklearn_scan._engine._training import _Job
+from sklearn_scan import SCANClustering, TrainingConfig
+from sklearn_scan._engine._trainer import _Job
 from sklearn_scan.metrics import hungarian_accuracy_scorer, majority_accuracy_scorer
 from sklearn_scan.pretext import SimCLR
 
@@ -84,9 +84,9 @@ def test_a_grid_trains_the_pretext_once_per_fold(
     pretext, count = counting_simclr
     clusterer = SCANClustering(
         pretext=pretext,
-        clustering=Training(epochs=5),
-        fine_tuning=Training(epochs=1),
-        self_labeling=Training(epochs=1),
+        head_search=TrainingConfig(epochs=5),
+        clustering=TrainingConfig(epochs=1),
+        self_labeling=TrainingConfig(epochs=1),
         views="affine",
         memory=str(tmp_path / "cache"),
         random_state=0,
@@ -111,8 +111,8 @@ def test_searches_work_without_labels(digits, tmp_path):
     X, _ = digits
     clusterer = SCANClustering(
         pretext=SimCLR(epochs=1),
-        clustering=Training(epochs=5),
-        fine_tuning=None,
+        head_search=TrainingConfig(epochs=5),
+        clustering=None,
         self_labeling=None,
         memory=str(tmp_path),
         random_state=0,
@@ -134,7 +134,7 @@ def test_clusterers_are_compared_under_the_same_scorers(digits):
     candidates = [
         SCANClustering(
             pretext=SimCLR(epochs=5),
-            fine_tuning=Training(epochs=1),
+            clustering=TrainingConfig(epochs=1),
             self_labeling=None,
             random_state=0,
         ),
@@ -158,8 +158,8 @@ def test_the_cache_gives_what_training_gives(digits, tmp_path):
     X = digits[0][:200]
     params = {
         "pretext": SimCLR(epochs=2),
-        "clustering": Training(epochs=5),
-        "fine_tuning": Training(epochs=1),
+        "head_search": TrainingConfig(epochs=5),
+        "clustering": TrainingConfig(epochs=1),
         "self_labeling": None,
         "random_state": 0,
     }
@@ -186,8 +186,8 @@ def test_the_cache_gives_what_training_gives(digits, tmp_path):
 def test_the_cache_tells_pretexts_apart(digits, tmp_path, change):
     clusterer = SCANClustering(
         pretext=SimCLR(epochs=1),
-        clustering=Training(epochs=1),
-        fine_tuning=None,
+        head_search=TrainingConfig(epochs=1),
+        clustering=None,
         self_labeling=None,
         memory=str(tmp_path),
         random_state=0,
@@ -243,14 +243,14 @@ def test_a_search_over_the_threshold_repeats_self_labelling_alone(
 ):
     X, _ = digits
     trained = count_calls(monkeypatch, _Job, "run")
-    once = Training(epochs=1)
+    once = TrainingConfig(epochs=1)
     for threshold in (0.3, 0.4, 0.3):
         SCANClustering(
             3,
             threshold=threshold,
             pretext=SimCLR(epochs=1),
+            head_search=once,
             clustering=once,
-            fine_tuning=once,
             self_labeling=once,
             keep="last",
             memory=str(tmp_path),
@@ -259,8 +259,8 @@ def test_a_search_over_the_threshold_repeats_self_labelling_alone(
     stages = [job.stage for (job,) in trained]
     assert stages == [
         "pretext",
+        "head_search",
         "clustering",
-        "fine_tuning",
         "self_labeling",
         "self_labeling",
     ]
@@ -268,13 +268,13 @@ def test_a_search_over_the_threshold_repeats_self_labelling_alone(
 
 def test_a_stage_from_the_cache_is_the_stage_that_was_trained(digits, tmp_path):
     X, _ = digits
-    once = Training(epochs=2)
+    once = TrainingConfig(epochs=2)
     fits = [
         SCANClustering(
             3,
             pretext=SimCLR(epochs=1),
+            head_search=once,
             clustering=once,
-            fine_tuning=once,
             self_labeling=once,
             threshold=0.3,
             memory=memory,

@@ -13,7 +13,7 @@ from joblib import Parallel, delayed, parallel_config
 from sklearn.datasets import load_digits
 from sklearn.model_selection import KFold, cross_validate
 
-from sklearn_scan import SCANClustering, Training
+from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan._engine import Runtime
 from sklearn_scan.pretext import DeepCluster, SimCLR
 
@@ -51,9 +51,9 @@ def quick(seed=0, pretext=None, **params):
         3,
         n_heads=3,
         pretext=pretext or SimCLR(epochs=3, batch_size=32),
-        clustering=Training(epochs=3, batch_size=16),
-        fine_tuning=Training(epochs=2, batch_size=16),
-        self_labeling=Training(epochs=2, batch_size=16),
+        head_search=TrainingConfig(epochs=3, batch_size=16),
+        clustering=TrainingConfig(epochs=2, batch_size=16),
+        self_labeling=TrainingConfig(epochs=2, batch_size=16),
         threshold=0.1,
         random_state=seed,
         **params,

@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 
-from sklearn_scan import SCANClustering, Training
+from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan._clustering import Judge
 from sklearn_scan._engine import NeighborPairs
 from sklearn_scan._head_search import make_heads
@@ -34,8 +34,8 @@ def trained(images):
 
 def quick(**params):
     params.setdefault("pretext", SimCLR(epochs=2))
-    params.setdefault("clustering", Training(epochs=5))
-    params.setdefault("fine_tuning", None)
+    params.setdefault("head_search", TrainingConfig(epochs=5))
+    params.setdefault("clustering", None)
     params.setdefault("self_labeling", None)
     return SCANClustering(random_state=0, **params)
 
@@ -85,7 +85,7 @@ def test_the_judge_looks_past_gaps():
 
 
 def test_no_neighbours_at_all(images):
-    clusterer = quick(K=0, fine_tuning=Training(epochs=1)).fit(images)
+    clusterer = quick(K=0, clustering=TrainingConfig(epochs=1)).fit(images)
     assert clusterer.neighbors_.shape == (200, 0)
     assert np.isfinite(clusterer.score(images))
     assert quick(K=0, n_clusters=3, pretext="auto").fit(images.reshape(200, -1))
@@ -121,10 +121,12 @@ def test_neighbours_that_cannot_be(images, neighbors, message):
 def test_a_frozen_encoder_stays_as_it_was(images, trained):
     clusterer = quick(
         pretext=FrozenEstimator(trained),
-        clustering=None,
+        head_search=None,
         n_heads=3,
-        fine_tuning=Training(epochs=2, freeze_encoder=True, optimizer="sgd", lr=0.5),
-        self_labeling=Training(epochs=1, freeze_encoder=True),
+        clustering=TrainingConfig(
+            epochs=2, freeze_encoder=True, optimizer="sgd", lr=0.5
+        ),
+        self_labeling=TrainingConfig(epochs=1, freeze_encoder=True),
         threshold=0.1,
         keep="last",
     ).fit(images)
@@ -139,27 +141,27 @@ def test_a_frozen_encoder_stays_as_it_was(images, trained):
 
 
 def test_training_changes_what_it_says(images, trained):
-    def fine_tuned(**training):
+    def clusterd(**training):
         clusterer = quick(
             pretext=FrozenEstimator(trained),
-            fine_tuning=Training(epochs=1, **training),
+            clustering=TrainingConfig(epochs=1, **training),
             keep="last",
         ).fit(images)
         return clusterer.net_.module_.heads.linear.weight
 
-    plain = fine_tuned()
+    plain = clusterd()
     changes = [
         {"lr": 1e-2},
         {"optimizer": "sgd"},
         {"optimizer": torch.optim.NAdam},
-        {"annealing": "constant"},
+        {"lr_schedule": "constant"},
         {"weight_decay": 100.0},
         {"batch_size": 50},
         {"views": "none"},
         {"views": ("shapes", "cutout")},
     ]
     for change in changes:
-        assert not torch.equal(fine_tuned(**change), plain), change
+        assert not torch.equal(clusterd(**change), plain), change
 
 
 def test_the_cosine_falls_from_epoch_to_epoch(images):
@@ -170,7 +172,7 @@ def test_the_cosine_falls_from_epoch_to_epoch(images):
             rates.append(self.param_groups[0]["lr"])
             super().step()
 
-    SimCLR(epochs=4, batch_size=100, optimizer=Spy, lr=0.1, annealing="cosine").fit(
+    SimCLR(epochs=4, batch_size=100, optimizer=Spy, lr=0.1, lr_schedule="cosine").fit(
         images
     )
     expected = 1e-4 + (0.1 - 1e-4) * (1 + np.cos(np.pi * np.arange(4) / 4)) / 2
@@ -178,40 +180,42 @@ def test_the_cosine_falls_from_epoch_to_epoch(images):
 
 
 def test_keep_last_keeps_what_is_worse(images):
-    harm = Training(epochs=1, lr=1.0, annealing="constant", optimizer="sgd")
+    harm = TrainingConfig(epochs=1, lr=1.0, lr_schedule="constant", optimizer="sgd")
     kept = {}
     for keep in ("best", "last"):
-        clusterer = quick(fine_tuning=harm, keep=keep).fit(images)
+        clusterer = quick(clustering=harm, keep=keep).fit(images)
         kept[keep] = [note["kept"] for note in clusterer.history_["selection"]]
     assert kept == {"best": [True, False], "last": [True, True]}
 
 
 def test_a_search_reaches_into_a_step(images):
     search = GridSearchCV(
-        quick(fine_tuning=Training(epochs=1)), {"fine_tuning__lr": [1e-4, 1e-3]}, cv=2
+        quick(clustering=TrainingConfig(epochs=1)),
+        {"clustering__lr": [1e-4, 1e-3]},
+        cv=2,
     )
-    assert search.fit(images).best_params_["fine_tuning__lr"] in (1e-4, 1e-3)
+    assert search.fit(images).best_params_["clustering__lr"] in (1e-4, 1e-3)
 
 
 def test_heads_that_never_learn_are_refused(images):
     rows = images.reshape(200, -1)
-    with pytest.raises(ValueError, match="clustering=None leaves nothing to train"):
-        quick(pretext="auto", clustering=None).fit(rows)
+    with pytest.raises(ValueError, match="head_search=None leaves nothing to train"):
+        quick(pretext="auto", head_search=None).fit(rows)
     with pytest.raises(ValueError, match="heads need one of them"):
-        quick(clustering=None).fit(images)
+        quick(head_search=None).fit(images)
 
 
 @pytest.mark.parametrize(
     ("training", "message"),
     [
-        ({"epochs": 0}, "'epochs' parameter of Training"),
-        ({"optimizer": "lbfgs"}, "'optimizer' parameter of Training"),
+        ({"epochs": 0}, "'epochs' parameter of TrainingConfig"),
+        ({"optimizer": "lbfgs"}, "'optimizer' parameter of TrainingConfig"),
         ({"views": ("crop", "mirror")}, "Unknown views"),
     ],
 )
 def test_trainings_that_cannot_be(images, training, message):
     with pytest.raises(ValueError, match=message):
-        quick(fine_tuning=Training(**training)).fit(images)
+        quick(clustering=TrainingConfig(**training)).fit(images)
 
 
 # Pretexts that were trained before.
@@ -277,7 +281,7 @@ def test_weights_of_other_programs(images, trained, weights, save, tmp_path):
     pretext = Pretrained("convnet", saved, prefix="module.encoder_q.")
     expected = trained.transform(images)
     np.testing.assert_array_equal(pretext.fit_transform(images), expected)
-    clusterer = quick(pretext=pretext, fine_tuning=Training(epochs=1)).fit(images)
+    clusterer = quick(pretext=pretext, clustering=TrainingConfig(epochs=1)).fit(images)
     np.testing.assert_array_equal(clusterer.embedding_, expected)
 
 
@@ -312,8 +316,8 @@ def test_a_scoring_monitor_scores_every_epoch(digits, images):
     y = digits[1][:200]
     monitor = ScoringMonitor(scoring=hungarian_accuracy_scorer)
     steps = {
-        "fine_tuning": Training(epochs=2),
-        "self_labeling": Training(epochs=3),
+        "clustering": TrainingConfig(epochs=2),
+        "self_labeling": TrainingConfig(epochs=3),
         "threshold": 0.1,
         "keep": "last",
     }
@@ -355,13 +359,13 @@ class StopAfter:
         pass
 
 
-@pytest.mark.parametrize("annealing", ["one_cycle", "cosine", "constant"])
-def test_an_interrupted_fit_goes_on_to_the_same_end(images, tmp_path, annealing):
+@pytest.mark.parametrize("lr_schedule", ["one_cycle", "cosine", "constant"])
+def test_an_interrupted_fit_goes_on_to_the_same_end(images, tmp_path, lr_schedule):
     def make(**params):
         return quick(
-            pretext=SimCLR(epochs=3, annealing=annealing),
-            fine_tuning=Training(epochs=3, annealing=annealing),
-            self_labeling=Training(epochs=3, annealing=annealing),
+            pretext=SimCLR(epochs=3, lr_schedule=lr_schedule),
+            clustering=TrainingConfig(epochs=3, lr_schedule=lr_schedule),
+            self_labeling=TrainingConfig(epochs=3, lr_schedule=lr_schedule),
             threshold=0.1,
             keep="last",
             **params,
@@ -387,7 +391,7 @@ def test_a_checkpoint_is_of_one_fit(images, tmp_path):
     other = quick(checkpoint=tmp_path, n_clusters=5).fit(images)
     assert other.predict_proba(images).shape == (200, 5)
     names = sorted(file.name.partition("-")[0] for file in tmp_path.iterdir())
-    assert names == ["clustering", "clustering", "pretext"], "the pretext is shared"
+    assert names == ["head_search", "head_search", "pretext"], "the pretext is shared"
     np.testing.assert_array_equal(first.embedding_, other.embedding_)
 
 
@@ -407,10 +411,10 @@ def test_a_checkpoint_knows_the_neighbours_and_the_code(images, trained, tmp_pat
     assert count() == 1, "the same fit finds its own file"
     quick(pretext=frozen, checkpoint=tmp_path).fit(images, neighbors=[[0]] * 200)
     assert len(list(tmp_path.iterdir())) == 2
-    both = Training(epochs=1)
-    assert count(fine_tuning=both, views="none") == 3
-    assert count(fine_tuning=both, views=("cutout",)) == 4
-    assert count(fine_tuning=both, views=DropHalf) == 5
+    both = TrainingConfig(epochs=1)
+    assert count(clustering=both, views="none") == 3
+    assert count(clustering=both, views=("cutout",)) == 4
+    assert count(clustering=both, views=DropHalf) == 5
 
 
 class DropHalf(torch.nn.Dropout):
@@ -433,11 +437,11 @@ def test_a_stopped_pretext_leaves_no_heads_to_a_longer_one(images, tmp_path):
 
 
 def test_a_checkpoint_holds_numpy_numbers(images, tmp_path):
-    training = Training(epochs=2, lr=np.float64(1e-3), weight_decay=np.float32(0))
+    training = TrainingConfig(epochs=2, lr=np.float64(1e-3), weight_decay=np.float32(0))
     for _ in range(2):
         quick(
             pretext=SimCLR(epochs=2, lr=np.logspace(-3, -2, 2)[0]),
-            fine_tuning=training,
+            clustering=training,
             checkpoint=tmp_path,
         ).fit(images)
 
@@ -463,9 +467,9 @@ class Poison(torch.optim.SGD):
 
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_heads_that_diverge_say_so(images, trained, keep):
-    harm = Training(epochs=1, optimizer=Poison, lr=0.5)
+    harm = TrainingConfig(epochs=1, optimizer=Poison, lr=0.5)
     clusterer = quick(
-        pretext=FrozenEstimator(trained), clustering=None, fine_tuning=harm, keep=keep
+        pretext=FrozenEstimator(trained), head_search=None, clustering=harm, keep=keep
     )
     with pytest.raises(ValueError, match=r"heads diverged.*lr=0\.5"):
         clusterer.fit(images)
@@ -473,7 +477,7 @@ def test_heads_that_diverge_say_so(images, trained, keep):
 
 def test_a_layer_that_a_factory_froze_stays_frozen(images):
     pretext = SimCLR(encoder=half_frozen, epochs=1)
-    clusterer = quick(pretext=pretext, fine_tuning=Training(epochs=1), keep="last")
+    clusterer = quick(pretext=pretext, clustering=TrainingConfig(epochs=1), keep="last")
     clusterer.fit(images)
     first, last = clusterer.net_.module_.encoder[0][0].network[1:]
     assert float(first.weight[0, 0]) == 0.5
@@ -493,10 +497,10 @@ def test_parameters_of_the_pretext_are_checked(images):
         quick(pretext=SimCLR(temperature=-1)).fit(images)
 
 
-@pytest.mark.parametrize("annealing", ["one_cycle", "cosine", "constant"])
+@pytest.mark.parametrize("lr_schedule", ["one_cycle", "cosine", "constant"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", torch.optim.Adagrad])
-def test_optimizers_with_every_annealing(images, optimizer, annealing):
-    SimCLR(epochs=2, optimizer=optimizer, lr=1e-3, annealing=annealing).fit(images)
+def test_optimizers_with_every_lr_schedule(images, optimizer, lr_schedule):
+    SimCLR(epochs=2, optimizer=optimizer, lr=1e-3, lr_schedule=lr_schedule).fit(images)
 
 
 def test_a_failed_refit_leaves_nothing_behind(images, trained):
@@ -544,6 +548,6 @@ def test_what_cannot_work_is_said_before_anything_is_trained(images, monkeypatch
     with pytest.raises(ValueError, match="needed are integers"):
         quick().fit(images, neighbors=[[0.5]] * 200)
     with pytest.raises(ValueError, match="Unknown views"):
-        quick(self_labeling=Training(views=("mirror",))).fit(images)
+        quick(self_labeling=TrainingConfig(views=("mirror",))).fit(images)
     with pytest.raises(ValueError, match="Unknown views"):
         quick(views=("mirror",)).fit(images)

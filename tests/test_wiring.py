@@ -16,7 +16,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
-from sklearn_scan import SCANClustering, Training
+from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan._clustering import ClusterNetwork, Judge
 from sklearn_scan._head_search import search_heads
 from sklearn_scan._nets import ClusterHeads
@@ -34,7 +34,7 @@ from sklearn_scan.pretext import SimCLR
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 N = 48
-STEPS = ("fine_tuning", "self_labeling")
+STEPS = ("clustering", "self_labeling")
 
 
 def tiny(shape):
@@ -76,8 +76,8 @@ def trained_plain(images):
 
 def quick(pretext, **params):
     """Return a clusterer of three steps, of which only the first is taken."""
-    params.setdefault("clustering", Training(epochs=40))
-    params.setdefault("fine_tuning", None)
+    params.setdefault("head_search", TrainingConfig(epochs=40))
+    params.setdefault("clustering", None)
     params.setdefault("self_labeling", None)
     params.setdefault("n_heads", 1)
     params.setdefault("keep", "last")
@@ -92,8 +92,8 @@ def quick(pretext, **params):
 
 def once(**params):
     """Train for one step, and so little that nothing changes."""
-    params = {"epochs": 1, "annealing": "constant", "lr": 1e-9} | params
-    return Training(**params)
+    params = {"epochs": 1, "lr_schedule": "constant", "lr": 1e-9} | params
+    return TrainingConfig(**params)
 
 
 def read(clusterer, images):
@@ -116,10 +116,13 @@ def heads(clusterer):
 def stages(images, trained):
     """Return clusterers after one step, after two and after three."""
     before = copy.deepcopy(trained.net_.module_.state_dict())
-    steps = {"fine_tuning": Training(epochs=2), "self_labeling": Training(epochs=2)}
+    steps = {
+        "clustering": TrainingConfig(epochs=2),
+        "self_labeling": TrainingConfig(epochs=2),
+    }
     fits = [
         quick(trained, threshold=0.1, **params).fit(images)
-        for params in ({}, {"fine_tuning": steps["fine_tuning"]}, steps)
+        for params in ({}, {"clustering": steps["clustering"]}, steps)
     ]
     return *fits, before
 
@@ -168,7 +171,7 @@ def test_one_sample_is_predicted_as_in_its_batch(stages, images):
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_frozen_encoder_does_not_move(images, trained, step):
-    training = Training(epochs=1, lr=0.1, freeze_encoder=True)
+    training = TrainingConfig(epochs=1, lr=0.1, freeze_encoder=True)
     before = quick(trained).fit(images)
     after = quick(trained, threshold=0.1, **{step: training}).fit(images)
     old, new = (c.net_.module_.encoder.state_dict() for c in (before, after))
@@ -179,11 +182,11 @@ def test_a_frozen_encoder_does_not_move(images, trained, step):
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_result_that_is_not_kept_leaves_no_trace(images, trained, step):
-    harm = Training(epochs=5, lr=3.0, annealing="constant", optimizer="sgd")
+    harm = TrainingConfig(epochs=5, lr=3.0, lr_schedule="constant", optimizer="sgd")
     before = quick(trained).fit(images)
     after = quick(trained, keep="best", threshold=0.1, **{step: harm}).fit(images)
     kept = [n["stage"] for n in after.history_["selection"] if n["kept"]]
-    assert kept == ["clustering"]
+    assert kept == ["head_search"]
     assert np.array_equal(after.predict_proba(images), before.predict_proba(images))
 
 
@@ -199,7 +202,7 @@ class Dark(nn.Module):
 
 @pytest.mark.parametrize("step", STEPS)
 def test_statistics_are_those_of_samples_and_not_of_views(images, trained, step):
-    training = Training(epochs=2, views=Dark)
+    training = TrainingConfig(epochs=2, views=Dark)
     clusterer = quick(trained, threshold=0.1, **{step: training}).fit(images)
     network = copy.deepcopy(clusterer.net_.module_)
     expected = copy.deepcopy(network).train()
@@ -237,28 +240,22 @@ def scan_formula(p, q, entropy_weight):
     return -np.log((p * q).sum(axis=1)).mean() - entropy_weight * entropy
 
 
-@pytest.fixture
-def no_sizes(monkeypatch):
-    """Let no head give way to one that follows a partition."""
-    monkeypatch.setattr("sklearn_scan._head_search._LESS_CUT", 1)
-
-
 @pytest.mark.usefixtures("no_sizes")
 @pytest.mark.parametrize(("views", "seen"), [("none", np.array), (Mirror, mirror)])
 @pytest.mark.parametrize("entropy_weight", [0.5, 5.0])
-def test_fine_tuning_compares_views_of_samples_and_of_their_neighbours(
+def test_clustering_compares_views_of_samples_and_of_their_neighbours(
     images, trained_plain, views, seen, entropy_weight
 ):
     neighbors = np.random.default_rng(0).permutation(N)
     clusterer = quick(
         trained_plain,
-        fine_tuning=once(views=views),
+        clustering=once(views=views),
         entropy_weight=entropy_weight,
     ).fit(images, neighbors=neighbors[:, None])
     p = clusterer.predict_proba(seen(images)).astype(float)
     q = np.where((neighbors == np.arange(N))[:, None], p, p[neighbors])
     expected = scan_formula(p, q, entropy_weight)
-    found = clusterer.history_["fine_tuning"][0]["loss"]
+    found = clusterer.history_["clustering"][0]["loss"]
     assert found == pytest.approx(expected, rel=1e-3)
     judged = [note["loss"] for note in clusterer.history_["selection"]]
     assert judged == pytest.approx([expected, expected], rel=1e-3)
@@ -267,7 +264,7 @@ def test_fine_tuning_compares_views_of_samples_and_of_their_neighbours(
 def test_after_the_search_of_heads_samples_count_as_it_says(
     images, trained_plain, monkeypatch
 ):
-    """In polishing, in fine-tuning and in judging: here one sample counts alone."""
+    """In polishing, in clustering and in judging: here one sample counts alone."""
     weights, polished = np.zeros(N), []
     weights[7] = N
     monkeypatch.setattr(
@@ -277,11 +274,11 @@ def test_after_the_search_of_heads_samples_count_as_it_says(
         "sklearn_scan._scan.polish_head", lambda *a: polished.append(a[-1])
     )
     neighbors = np.roll(np.arange(N), 1)
-    clusterer = quick(trained_plain, fine_tuning=once(views="none"), entropy_weight=0.5)
+    clusterer = quick(trained_plain, clustering=once(views="none"), entropy_weight=0.5)
     clusterer.fit(images, neighbors=neighbors[:, None])
     p = clusterer.predict_proba(images).astype(float)
     expected = scan_formula(p[[7]], p[neighbors[[7]]], 0.5)
-    assert clusterer.history_["fine_tuning"][0]["loss"] == pytest.approx(expected)
+    assert clusterer.history_["clustering"][0]["loss"] == pytest.approx(expected)
     judged = [note["loss"] for note in clusterer.history_["selection"]]
     assert judged == pytest.approx([expected, expected], rel=1e-3)
     assert polished == [weights]
@@ -294,10 +291,10 @@ def test_heads_compare_samples_with_their_neighbours(
     # The head that is kept shall be the one that the first step saw.
     monkeypatch.setattr("sklearn_scan._head_search._POLISHING_RATE", 1e-12)
     neighbors = np.roll(np.arange(N), 1)
-    clusterer = quick(trained_plain, clustering=once(), entropy_weight=0.5)
+    clusterer = quick(trained_plain, head_search=once(), entropy_weight=0.5)
     clusterer.fit(images, neighbors=neighbors[:, None])
     p = clusterer.predict_proba(images).astype(float)
-    found = clusterer.history_["clustering"][0]["loss"]
+    found = clusterer.history_["head_search"][0]["loss"]
     assert found == pytest.approx(scan_formula(p, p[neighbors], 0.5), rel=1e-3)
 
 
@@ -352,7 +349,7 @@ def test_strong_views_teach_the_encoder_in_training_mode(stages, images):
 @pytest.mark.parametrize(
     ("step", "drawn"),
     [
-        ("fine_tuning", ("crop", "flip", "light")),
+        ("clustering", ("crop", "flip", "light")),
         ("self_labeling", ("flip", "shapes", "cutout")),
     ],
 )
@@ -362,7 +359,7 @@ def test_of_full_frames_self_labelling_draws_the_strong_views(step, drawn):
     pretext = fit_pretext(noise, tiny)
 
     def loss(views):
-        training = Training(epochs=1, views=views)
+        training = TrainingConfig(epochs=1, views=views)
         clusterer = quick(pretext, threshold=0.1, **{step: training}).fit(noise)
         return clusterer.history_[step][0]["loss"]
 
@@ -385,8 +382,10 @@ def test_results_are_judged_on_two_views(images, trained):
         trained,
         K=0,
         entropy_weight=0.0,
-        fine_tuning=once(views=Neighbourless),
-        clustering=Training(epochs=1, lr=3.0, optimizer="sgd", annealing="constant"),
+        clustering=once(views=Neighbourless),
+        head_search=TrainingConfig(
+            epochs=1, lr=3.0, optimizer="sgd", lr_schedule="constant"
+        ),
     ).fit(images)
     p = clusterer.predict_proba(images).astype(float)
     alike = scan_formula(p, p, 0)
@@ -416,14 +415,14 @@ def scale_heads(network, factor):
 
 
 @pytest.mark.parametrize(("factor", "kept"), [(4.0, True), (0.5, False)])
-def test_fine_tuning_is_kept_if_its_loss_is_lower(
+def test_clustering_is_kept_if_its_loss_is_lower(
     images, trained, monkeypatch, factor, kept
 ):
     monkeypatch.setattr(
-        "sklearn_scan._scan.fine_tune",
+        "sklearn_scan._scan.cluster",
         lambda network, *_, **__: scale_heads(network, factor),
     )
-    clusterer = quick(trained, keep="best", K=0, views="none", fine_tuning=once())
+    clusterer = quick(trained, keep="best", K=0, views="none", clustering=once())
     first, second = clusterer.fit(images).history_["selection"]
     assert (second["loss"] < first["loss"]) == kept
     assert (first["kept"], second["kept"]) == (True, kept)
@@ -483,7 +482,7 @@ def test_a_cluster_without_a_sure_member_is_left_out():
 
 def test_self_labelling_that_loses_a_cluster_is_undone(images, trained):
     """Also where its loss is the lower one."""
-    collapse = Training(epochs=30, lr=0.1, views=Neighbourless)
+    collapse = TrainingConfig(epochs=30, lr=0.1, views=Neighbourless)
     params = {"keep": "best", "threshold": 0.1, "entropy_weight": 0.1, "views": "none"}
     before = quick(trained, **params).fit(images)
     params |= {"self_labeling": collapse, "class_weight": None}
@@ -494,7 +493,7 @@ def test_self_labelling_that_loses_a_cluster_is_undone(images, trained):
 
 def test_without_a_confident_sample_self_labelling_is_left_out(images, trained):
     clusterer = quick(
-        trained, keep="best", threshold=1.0, self_labeling=Training(epochs=1)
+        trained, keep="best", threshold=1.0, self_labeling=TrainingConfig(epochs=1)
     )
     with pytest.warns(ConvergenceWarning, match="Self-labelling was left out"):
         clusterer.fit(images)
@@ -543,7 +542,7 @@ def rows():
 
 
 def test_rows_are_mined_by_their_distance(rows):
-    clusterer = SCANClustering(3, K=4, clustering=once(), random_state=0).fit(rows)
+    clusterer = SCANClustering(3, K=4, head_search=once(), random_state=0).fit(rows)
     assert np.array_equal(clusterer.neighbors_, nearest(rows, 4, "euclidean"))
 
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_scan import SCANClustering, Training
+from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan.pretext import SimCLR
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-STEPS = ["pretext", "clustering", "fine_tuning", "self_labeling"]
+STEPS = ["pretext", "head_search", "clustering", "self_labeling"]
 
 
 class Tiny(nn.Sequential):
@@ -36,9 +36,9 @@ def make(memory, **changes):
         n_heads=2,
         pretext=SimCLR(encoder=Tiny, views="none", epochs=1, batch_size=32),
         views="none",
-        clustering=Training(epochs=1),
-        fine_tuning=Training(epochs=1),
-        self_labeling=Training(epochs=1),
+        head_search=TrainingConfig(epochs=1),
+        clustering=TrainingConfig(epochs=1),
+        self_labeling=TrainingConfig(epochs=1),
         threshold=0.1,
         keep="last",
         memory=memory,
@@ -99,13 +99,13 @@ def test_what_changes_no_weight_trains_nothing(images, memory, capsys, change):
         (1, {"n_heads": 3}),
         (1, {"entropy_weight": 1.0}),
         (1, {"batch_size": 20}),
-        (1, {"clustering__epochs": 2}),
-        (1, {"clustering__lr": 0.1}),
-        (2, {"fine_tuning__lr": 0.1}),
-        (2, {"fine_tuning__optimizer": "sgd"}),
-        (2, {"fine_tuning__views": Brighter}),
-        (2, {"fine_tuning__freeze_encoder": True}),
-        (2, {"fine_tuning__annealing": "cosine"}),
+        (1, {"head_search__epochs": 2}),
+        (1, {"head_search__lr": 0.1}),
+        (2, {"clustering__lr": 0.1}),
+        (2, {"clustering__optimizer": "sgd"}),
+        (2, {"clustering__views": Brighter}),
+        (2, {"clustering__freeze_encoder": True}),
+        (2, {"clustering__lr_schedule": "cosine"}),
         (3, {"threshold": 0.2}),
         (3, {"class_weight": None}),
         (3, {"self_labeling__epochs": 2}),
@@ -203,13 +203,13 @@ class InterruptSecondEpoch(StopAfterOneEpoch):
             raise Interruption
 
 
-@pytest.mark.parametrize("annealing", ["one_cycle", "cosine"])
+@pytest.mark.parametrize("lr_schedule", ["one_cycle", "cosine"])
 @pytest.mark.parametrize("step", STEPS)
 def test_an_interrupted_step_goes_on_as_if_nothing_had_been(
-    images, tmp_path, step, annealing
+    images, tmp_path, step, lr_schedule
 ):
-    params = {"views": Noise, "pretext__views": Noise, "fine_tuning__views": None}
-    params |= {f"{step}__epochs": 3, f"{step}__annealing": annealing}
+    params = {"views": Noise, "pretext__views": Noise, "clustering__views": None}
+    params |= {f"{step}__epochs": 3, f"{step}__lr_schedule": lr_schedule}
     params |= {"batch_size": 20}
     whole = make(None, **params).fit(images)
     clusterer = make(None, **params, checkpoint=tmp_path)

@@ -7,7 +7,7 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
-from sklearn_scan import SCANClustering, Training
+from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan.pretext import (
     BYOL,
     DeepCluster,
@@ -119,7 +119,7 @@ def test_an_embedding_is_the_encoder_s_at_unit_length(task, images):
 @pytest.mark.parametrize("momentum", [0.0, 1 - 1e-7])
 def test_the_slow_copy_follows_as_slowly_as_it_is_told(task, images, momentum):
     """With 1 not at all, and with 0 it is the encoder as it was a step ago."""
-    now = fit(task, images, epochs=3, momentum=momentum, lr=0.1, annealing="constant")
+    now = fit(task, images, epochs=3, momentum=momentum, lr=0.1, lr_schedule="constant")
     target, encoder = now.net_.module_.target.network[0], now.net_.module_.encoder
     start = fit(task, images, epochs=1, momentum=0.0, lr=1e-9).net_.module_.encoder
     moved = (encoder.network.linear[1].weight - start.network.linear[1].weight).norm()
@@ -176,11 +176,11 @@ def test_the_rate_of_a_pretext_rises_and_falls_step_by_step(images):
 
 
 @pytest.mark.parametrize("epochs", [20, "auto"])
-@pytest.mark.parametrize("step", ["clustering", "fine_tuning", "self_labeling"])
+@pytest.mark.parametrize("step", ["head_search", "clustering", "self_labeling"])
 def test_the_rate_of_a_step_rises_and_falls_to_zero(images, step, epochs):
     Rates.seen.clear()
-    others = dict.fromkeys(("fine_tuning", "self_labeling"))
-    training = Training(epochs=epochs, lr=0.02, batch_size=10, optimizer=Rates)
+    others = dict.fromkeys(("clustering", "self_labeling"))
+    training = TrainingConfig(epochs=epochs, lr=0.02, batch_size=10, optimizer=Rates)
     SCANClustering(
         3,
         pretext=SimCLR(encoder=Spy, views="none", epochs=1),
@@ -191,7 +191,7 @@ def test_the_rate_of_a_step_rises_and_falls_to_zero(images, step, epochs):
         **others | {step: training},
     ).fit(images)
     assert_one_cycle(Rates.seen, 0.02)
-    at_least = {"clustering": 500, "fine_tuning": 40, "self_labeling": 25}
+    at_least = {"head_search": 500, "clustering": 40, "self_labeling": 25}
     if epochs == "auto":
         assert len(Rates.seen) >= at_least[step], "of the longest run at least half"
     else:
@@ -201,7 +201,7 @@ def test_the_rate_of_a_step_rises_and_falls_to_zero(images, step, epochs):
 def test_the_search_of_heads_takes_its_whole_length(blobs):
     """Also where there is nothing to learn, as with one cluster."""
     clusterer = SCANClustering(1, n_heads=1, random_state=0).fit(blobs[0])
-    assert len(clusterer.history_["clustering"]) == 500
+    assert len(clusterer.history_["head_search"]) == 500
 
 
 def test_steps_draw_from_generators_of_their_own(images):
@@ -209,16 +209,16 @@ def test_steps_draw_from_generators_of_their_own(images):
     clusterer = SCANClustering(
         3,
         pretext=SimCLR(encoder=Spy, views="none", epochs=1),
-        clustering=Training(epochs=2),
-        fine_tuning=Training(epochs=1),
+        head_search=TrainingConfig(epochs=2),
+        clustering=TrainingConfig(epochs=1),
         self_labeling=None,
         keep="last",
         random_state=0,
     )
     whole = clone(clusterer).fit(images)
-    part = clusterer.set_params(fine_tuning=None).fit(images)
+    part = clusterer.set_params(clustering=None).fit(images)
     np.testing.assert_array_equal(whole.embedding_, part.embedding_)
-    losses = [[r["loss"] for r in c.history_["clustering"]] for c in (whole, part)]
+    losses = [[r["loss"] for r in c.history_["head_search"]] for c in (whole, part)]
     assert losses[0] == losses[1]
 
 

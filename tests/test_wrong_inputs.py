@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_scan import SCANClustering, Training
+from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan._engine import Runtime
 from sklearn_scan._sources import check_samples
 from sklearn_scan.pretext import SimCLR
@@ -68,7 +68,7 @@ WRONG_FITS = [
     ("batch of one", {"batch_size": 1}, ROWS, ValueError, "'batch_size'"),
     (
         "negative epochs",
-        {"fine_tuning": Training(epochs=-1)},
+        {"clustering": TrainingConfig(epochs=-1)},
         ROWS,
         ValueError,
         "Got -1",
@@ -292,18 +292,18 @@ WRONG_NAMES = [
     ),
     (
         SCANClustering(),
-        "clustering__lr",
-        r"clustering='auto' has no .*Pass clustering=Training\(\) first",
+        "head_search__lr",
+        r"head_search='auto' has no .*Pass head_search=TrainingConfig\(\) first",
     ),
     (
-        SCANClustering(fine_tuning=None),
-        "fine_tuning__lr",
-        r"fine_tuning=None has no .*Pass fine_tuning=Training\(\) first",
+        SCANClustering(clustering=None),
+        "clustering__lr",
+        r"clustering=None has no .*Pass clustering=TrainingConfig\(\) first",
     ),
     (
         SCANClustering(self_labeling=None),
         "self_labeling__views",
-        r"self_labeling=None has no .*self_labeling=Training\(\) first",
+        r"self_labeling=None has no .*self_labeling=TrainingConfig\(\) first",
     ),
     (SCANClustering(pretext=SimCLR), "pretext__lr", r"pretext=SimCLR\(\) first"),
     (SCANClustering(), "encoder__depth", r"encoder='auto' has no parameters"),
@@ -326,10 +326,10 @@ def test_nested_parameters_need_an_object_that_has_them(clusterer, name, says):
 def test_nested_parameters_are_set_with_their_object():
     clusterer = SCANClustering()
     returned = clusterer.set_params(
-        pretext=SimCLR(), pretext__temperature=0.3, fine_tuning=Training(), K=7
+        pretext=SimCLR(), pretext__temperature=0.3, clustering=TrainingConfig(), K=7
     )
-    assert returned is clusterer.set_params(fine_tuning__lr=0.1).set_params()
-    assert (clusterer.pretext.temperature, clusterer.fine_tuning.lr) == (0.3, 0.1)
+    assert returned is clusterer.set_params(clustering__lr=0.1).set_params()
+    assert (clusterer.pretext.temperature, clusterer.clustering.lr) == (0.3, 0.1)
     assert clusterer.K == 7
 
 
@@ -355,7 +355,7 @@ def test_views_that_there_are_not_are_named(views):
     with pytest.raises(ValueError, match=says):
         SCANClustering(n_clusters=2, views=views).fit(IMAGES)
     with pytest.raises(ValueError, match=says):
-        SCANClustering(n_clusters=2, fine_tuning=Training(views=views)).fit(IMAGES)
+        SCANClustering(n_clusters=2, clustering=TrainingConfig(views=views)).fit(IMAGES)
 
 
 @pytest.fixture(scope="module")
@@ -372,7 +372,7 @@ def _quick(**params):
     return SCANClustering(
         n_clusters=2,
         pretext=SimCLR(epochs=1),
-        fine_tuning=None,
+        clustering=None,
         self_labeling=None,
         random_state=0,
         **params,

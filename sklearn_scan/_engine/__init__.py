@@ -12,8 +12,8 @@ from sklearn_scan._engine._data import (
     Batches,
     IndexedSamples,
     NeighborPairs,
+    SampleDraw,
     Samples,
-    draw_anchors,
     left_align,
 )
 from sklearn_scan._engine._fingerprint import fingerprint
@@ -26,8 +26,8 @@ from sklearn_scan._engine._runtime import (
     spawn_seeds,
     training_turn,
 )
-from sklearn_scan._engine._schedule import ANNEALINGS, OPTIMIZERS, Schedule
-from sklearn_scan._engine._training import (
+from sklearn_scan._engine._schedule import LR_SCHEDULES, OPTIMIZERS, Schedule
+from sklearn_scan._engine._trainer import (
     Trainer,
     Unfinished,
     infer,
@@ -38,19 +38,19 @@ from sklearn_scan._engine._training import (
 )
 
 __all__ = [
-    "ANNEALINGS",
+    "LR_SCHEDULES",
     "OPTIMIZERS",
     "Batches",
     "FitProgress",
     "IndexedSamples",
     "NeighborPairs",
     "Runtime",
+    "SampleDraw",
     "Samples",
     "Schedule",
     "StageNet",
     "Trainer",
     "Unfinished",
-    "draw_anchors",
     "fingerprint",
     "infer",
     "inference_batch",

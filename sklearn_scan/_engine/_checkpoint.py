@@ -32,14 +32,14 @@ class Checkpoint(Callback):
         The file of this stage.
     recorder : Recorder
         Keeps the records of the epochs.
-    annealing : Callback
+    lr_schedule : Callback
         Holds the learning rate's scheduler.
     """
 
-    def __init__(self, path, recorder, annealing):
+    def __init__(self, path, recorder, lr_schedule):
         self.path = path
         self.recorder = recorder
-        self.annealing = annealing
+        self.lr_schedule = lr_schedule
 
     @property
     def n_done(self):
@@ -78,7 +78,7 @@ class Checkpoint(Callback):
 
     @property
     def _scheduler(self):
-        keeper = getattr(self.annealing, "lr_scheduler_", self.annealing)
+        keeper = getattr(self.lr_schedule, "lr_scheduler_", self.lr_schedule)
         return keeper if hasattr(keeper, "state_dict") else None
 
     def _read(self):

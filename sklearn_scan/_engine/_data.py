@@ -54,26 +54,26 @@ class NeighborPairs(Samples):
         The samples.
     neighbors : ndarray of shape (n_samples, K)
         Indices of the neighbours; -1 stands for none.
-    weights : ndarray of shape (n_samples,) or None, default=None
-        How often each sample is visited, on an average, in relation to the others; None
-        for each once in an epoch.
+    sample_weight : ndarray of shape (n_samples,) or None, default=None
+        How often each sample is visited on average, relative to the others. None to
+        visit each once in an epoch.
     """
 
-    def __init__(self, source, neighbors, weights=None):
+    def __init__(self, source, neighbors, sample_weight=None):
         super().__init__(source)
         self.neighbors, self.counts = left_align(neighbors)
-        self.weights = weights
+        self.sample_weight = sample_weight
 
     @property
     def identity(self):
-        """The neighbours, and the weights."""
-        return self.neighbors.numpy(), self.counts.numpy(), self.weights
+        """The neighbours, and the weights of samples."""
+        return self.neighbors.numpy(), self.counts.numpy(), self.sample_weight
 
     def order(self):
         """Return the indices of one epoch, in the order of their visit."""
-        if self.weights is None:
+        if self.sample_weight is None:
             return super().order()
-        return draw_anchors(len(self), self.weights, len(self))
+        return SampleDraw(len(self), self.sample_weight)(len(self))
 
     def read(self, indices):
         """Return the tuple (samples, neighbours)."""
@@ -84,30 +84,32 @@ class NeighborPairs(Samples):
         )
 
 
-def draw_anchors(n_samples, weights, n_drawn):
-    """Draw samples with replacement.
+class SampleDraw:
+    """Draws samples with replacement.
 
     Parameters
     ----------
     n_samples : int
-        Of how many.
-    weights : ndarray of shape (n_samples,) or None
-        How often each is drawn in relation to the others; None for equally often.
-    n_drawn : int
-        How many.
-
-    Returns
-    -------
-    indices : Tensor of shape (n_drawn,)
-        On the CPU.
+        The number of samples to draw from.
+    sample_weight : ndarray of shape (n_samples,) or None, default=None
+        How often each is drawn, relative to the others. None to draw all equally often.
     """
-    if weights is None:
-        return torch.randint(n_samples, (n_drawn,), device="cpu")
-    # `torch.multinomial` ends at 2**24 categories.
-    bounds = np.cumsum(weights, dtype=np.float64)
-    places = torch.rand(n_drawn, dtype=torch.float64, device="cpu").numpy() * bounds[-1]
-    indices = np.searchsorted(bounds, places, side="right")
-    return torch.from_numpy(indices.clip(max=n_samples - 1))
+
+    def __init__(self, n_samples, sample_weight=None):
+        self.n_samples = n_samples
+        # Not `torch.multinomial`, which ends at 2**24 categories.
+        self.bounds = None
+        if sample_weight is not None:
+            self.bounds = np.cumsum(sample_weight, dtype=np.float64)
+
+    def __call__(self, n_drawn):
+        """Return the indices of `n_drawn` samples, a tensor on the CPU."""
+        if self.bounds is None:
+            return torch.randint(self.n_samples, (n_drawn,), device="cpu")
+        places = torch.rand(n_drawn, dtype=torch.float64, device="cpu").numpy()
+        places *= self.bounds[-1]
+        indices = np.searchsorted(self.bounds, places, side="right")
+        return torch.from_numpy(indices.clip(max=self.n_samples - 1))
 
 
 def left_align(neighbors, itself=None):

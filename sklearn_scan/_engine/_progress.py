@@ -43,10 +43,10 @@ class FitProgress:
         self.has_warned = False
 
     @contextmanager
-    def stage(self, name, n_epochs, annealing, snapshot=None):
+    def stage(self, name, n_epochs, lr_schedule, snapshot=None):
         """Announce a stage; yield what its net calls: a recorder and a reporter.
 
-        `annealing` may end the stage before `n_epochs`. `snapshot` returns the
+        `lr_schedule` may end the stage before `n_epochs`. `snapshot` returns the
         attributes of an estimator that is ready to predict, as if `fit` had stopped
         now; it is called where a callback asks for that.
         """
@@ -54,7 +54,7 @@ class FitProgress:
         task.call_on_fit_task_begin(estimator=self.estimator, X=self.X, y=self.y)
         recorder = Recorder(self.history.setdefault(name, []))
         reporter = StageReporter(
-            self, task, name, n_epochs, annealing, recorder.records, snapshot
+            self, task, name, n_epochs, lr_schedule, recorder.records, snapshot
         )
         yield recorder, reporter
         self.was_stopped |= reporter.was_stopped
@@ -122,18 +122,18 @@ class StageReporter(Callback):
         Of the whole fit.
     task : CallbackContext
         Of the stage.
-    name, n_epochs, annealing, snapshot
+    name, n_epochs, lr_schedule, snapshot
         See `FitProgress.stage`.
     records : list of dict
         Of the epochs so far.
     """
 
-    def __init__(self, progress, task, name, n_epochs, annealing, records, snapshot):
+    def __init__(self, progress, task, name, n_epochs, lr_schedule, records, snapshot):
         self.progress = progress
         self.task = task
         self.name = name
         self.n_epochs = n_epochs
-        self.annealing = annealing
+        self.lr_schedule = lr_schedule
         self.records = records
         self.snapshot = snapshot
         self.was_stopped = False
@@ -166,7 +166,7 @@ class StageReporter(Callback):
             for key, value in record.items()
             if key not in ("epoch", "seconds")
         )
-        n_epochs = getattr(self.annealing, "planned_epochs", self.n_epochs)
+        n_epochs = getattr(self.lr_schedule, "planned_epochs", self.n_epochs)
         done = record["epoch"] / n_epochs
         left = record["seconds"] * (1 / done - 1)
         width = len(str(n_epochs))

@@ -19,7 +19,7 @@ OPTIMIZERS = {
     "sgd": partial(torch.optim.SGD, momentum=0.9, fused=True),
 }
 
-ANNEALINGS = ("one_cycle", "cosine", "constant")
+LR_SCHEDULES = ("one_cycle", "cosine", "constant")
 
 
 # What `PausingCycle` says in words.
@@ -46,7 +46,7 @@ class Schedule:
         Decoupled in AdamW, part of the gradient in the others.
     optimizer : str or callable
         A name in `OPTIMIZERS`, or ``f(parameters, lr=, weight_decay=)``.
-    annealing : {"one_cycle", "cosine", "constant"}
+    lr_schedule : {"one_cycle", "cosine", "constant"}
         "one_cycle" rises for a tenth of the steps and then falls to zero along a cosine
         (Smith and Topin, 2019), and the first momentum of "adamw" goes from 0.95 to
         0.85 and back; "cosine" falls once per epoch, to a thousandth;
@@ -63,7 +63,7 @@ class Schedule:
     lr: float
     weight_decay: float = 1e-4
     optimizer: object = "adamw"
-    annealing: str = "one_cycle"
+    lr_schedule: str = "one_cycle"
     default_epochs: int = 60
     min_steps: int = 400
     max_steps: int = 10**9
@@ -90,17 +90,17 @@ class Schedule:
         decay = float(self.weight_decay)
         return factory(parameters, lr=float(lr), weight_decay=decay, **kwargs)
 
-    def make_annealing(self, n_samples):
+    def make_lr_schedule(self, n_samples):
         """Return the skorch callback that sets the learning rate."""
         epochs = self.n_epochs(n_samples)
         n_batches = n_even_batches(n_samples, self.batch_size)
         cycles_momentum = self.optimizer == "adamw"
         is_adaptive = self.settles and self.epochs == "auto"
-        if is_adaptive and self.annealing == "one_cycle" and epochs >= _WINDOWS:
+        if is_adaptive and self.lr_schedule == "one_cycle" and epochs >= _WINDOWS:
             return PausingCycle(float(self.lr), epochs, n_batches, cycles_momentum)
-        if self.annealing == "constant":
+        if self.lr_schedule == "constant":
             return Callback()
-        if self.annealing == "cosine":
+        if self.lr_schedule == "cosine":
             return LRScheduler(
                 policy=lr_scheduler.CosineAnnealingLR,
                 event_name=None,

@@ -28,7 +28,7 @@ from sklearn_scan._compat import (
     with_callbacks,
 )
 from sklearn_scan._engine import (
-    ANNEALINGS,
+    LR_SCHEDULES,
     OPTIMIZERS,
     FitProgress,
     Runtime,
@@ -65,20 +65,21 @@ _SHARED_PARAMETERS = """encoder : str, class or callable, default="auto"
         Passes through the data. "auto" is 60, or as many as make 400 steps where the
         data are few. :class:`~sklearn_scan.pretext.SimCLR` ends after half of that
         where its loss no longer falls: see the notes of
-        :class:`~sklearn_scan.Training`.
+        :class:`~sklearn_scan.TrainingConfig`.
     batch_size : int, default=256
         Largest number of samples in a step. Where memory is short, batches are
         smaller, with a warning.
     optimizer : {"adamw", "adam", "sgd"} or callable, default="adamw"
-        What takes the steps; "sgd" has momentum 0.9. Or a function
+        The optimizer; "sgd" has momentum 0.9. Or a function
         ``f(parameters, lr=, weight_decay=)`` that returns a `torch.optim.Optimizer`.
     lr : float, default=3e-3
         Peak learning rate.
     weight_decay : float, default=1e-4
         Weight decay, decoupled in "adamw".
-    annealing : {"one_cycle", "cosine", "constant"}, default="one_cycle"
-        How the learning rate goes: up for a tenth of the steps and then down to zero
-        along a cosine; down along a cosine from epoch to epoch; or not at all.
+    lr_schedule : {"one_cycle", "cosine", "constant"}, default="one_cycle"
+        Learning-rate schedule. "one_cycle" rises for a tenth of the steps and then
+        falls to zero along a cosine; "cosine" falls along a cosine from epoch to epoch;
+        "constant" stays at the peak.
     image_shape : tuple of int or None, default=None
         Shape (h, w), (h, w, c) or (c, h, w) of one image where `X` holds images as
         rows.
@@ -111,7 +112,7 @@ _SHARED_ATTRIBUTES = """net_ : skorch.NeuralNet
 def forget(estimator):
     """Drop what an earlier fit has learned.
 
-    Should a fit fail, nothing of an earlier one is to be predicted with.
+    After a fit that failed, `predict` must not answer from the fit before.
     """
     for name in [n for n in vars(estimator) if n.endswith("_") and n[0] != "_"]:
         delattr(estimator, name)
@@ -134,7 +135,7 @@ class BasePretext(
         "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "annealing": [StrOptions(set(ANNEALINGS))],
+        "lr_schedule": [StrOptions(set(LR_SCHEDULES))],
         "image_shape": [tuple, list, None],
         "device": [str, torch.device],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
@@ -160,7 +161,7 @@ class BasePretext(
         optimizer,
         lr,
         weight_decay,
-        annealing,
+        lr_schedule,
         image_shape,
         device,
         precision,
@@ -174,7 +175,7 @@ class BasePretext(
         self.optimizer = optimizer
         self.lr = lr
         self.weight_decay = weight_decay
-        self.annealing = annealing
+        self.lr_schedule = lr_schedule
         self.image_shape = image_shape
         self.device = device
         self.precision = precision
@@ -249,7 +250,7 @@ class BasePretext(
             self.lr,
             self.weight_decay,
             self.optimizer,
-            self.annealing,
+            self.lr_schedule,
             settles=self._settles,
         )
         with trainer.runtime.isolated(resolve_seed(self.random_state)):

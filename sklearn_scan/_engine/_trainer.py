@@ -214,17 +214,17 @@ class _Job:
         """Train, from a checkpoint if there is one, and return the net."""
         runtime, schedule, data = self.trainer.runtime, self.schedule, self.data
         epochs = schedule.n_epochs(len(data))
-        annealing = schedule.make_annealing(len(data))
+        lr_schedule = schedule.make_lr_schedule(len(data))
         stage = self.trainer.progress.stage(
-            self.stage, epochs, annealing, self.snapshot
+            self.stage, epochs, lr_schedule, self.snapshot
         )
         with stage as (recorder, reporter):
-            callbacks = [("annealing", annealing), ("recorder", recorder)]
+            callbacks = [("lr_schedule", lr_schedule), ("recorder", recorder)]
             n_done = 0
             if self.trainer.checkpoint is not None:
                 folder = self.trainer.checkpoint
                 path = checkpoint_path(folder, self.stage, self.known_by())
-                checkpoint = Checkpoint(path, recorder, annealing)
+                checkpoint = Checkpoint(path, recorder, lr_schedule)
                 n_done = checkpoint.n_done
                 # Before the reporter, which may be told to stop.
                 callbacks.append(("checkpoint", checkpoint))
