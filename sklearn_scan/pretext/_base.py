@@ -3,9 +3,8 @@
 
 A pretext task is a subclass of `BasePretext` in a file of its own with one method,
 `_make_task(encoder, views, n_samples)`, that returns a module and a criterion (see
-`sklearn_scan._engine`); the module keeps the encoder as `encoder`. What the module is
-given of each batch is said by `_dataset`. Nothing else is registered by hand: the
-package exports every file of `sklearn_scan.pretext`.
+`sklearn_scan._engine`); the module keeps the encoder as `encoder`. `_dataset` says what
+the module is given of each batch. The package exports the task by name.
 """
 
 import copy
