@@ -49,10 +49,12 @@ _TOLD = 0.99
 _LESS_CUT = 0.05
 _LEAST_CUT = 0.002
 _N_FOLLOWERS = 3
-# Steps with which heads are fitted to pieces, follow a partition, and are polished;
-# their learning rates; and samples in such a step.
+# Steps with which heads are fitted to pieces, follow a partition, and are polished (the
+# latter two at most as many as the search itself); their learning rates; and samples in
+# such a step.
 _FITTING_STEPS_FOR_PIECES = 2000
 _FITTING_RATE = 1e-2
+_FEW_FEATURES = 8
 _FOLLOWING_STEPS = 600
 _FOLLOWING_RATE = 1e-2
 _POLISHING_STEPS = 300
@@ -108,7 +110,12 @@ def search_heads(source, neighbors, n_clusters, n_heads, loss, schedule, run):
     if sample.has_edges and not has_sizes:
         with run.isolated("following"):
             has_sizes = respect_sizes(
-                network, sample, partitions, source, neighbors, loss.final_weight
+                network,
+                sample,
+                partitions,
+                pairs,
+                loss.final_weight,
+                schedule.n_steps(len(source)),
             )
     sample_weight = None
     if has_sizes:
@@ -282,7 +289,9 @@ def fit_partitions(heads, rows, partitions, n_steps=150):
     device = heads.linear.weight.device
     targets = torch.tensor(np.stack(partitions), dtype=torch.int64, device=device)
     rows = rows.to(device)
-    optimizer, lr_schedule = _begin_steps(heads, n_steps, _FITTING_RATE)
+    # Of few features, weights must be large to tell three clusters in a row.
+    lr = _FITTING_RATE * max(1, _FEW_FEATURES / rows.shape[1])
+    optimizer, lr_schedule = _begin_steps(heads, n_steps, lr)
     for _ in range(n_steps):
         batch = torch.randint(len(rows), (min(_BATCH, len(rows)),)).to(device)
         loss = F.cross_entropy(
@@ -295,7 +304,7 @@ def fit_partitions(heads, rows, partitions, n_steps=150):
 # What becomes of the best.
 
 
-def respect_sizes(network, sample, partitions, source, neighbors, entropy_weight):
+def respect_sizes(network, sample, partitions, pairs, entropy_weight, most_steps):
     """Let the head give way, where a partition of the sample is clearly better.
 
     The SCAN loss gains by splitting a large cluster and merging two small ones. Where
@@ -311,8 +320,12 @@ def respect_sizes(network, sample, partitions, source, neighbors, entropy_weight
         What was partitioned.
     partitions : list of ndarray of shape (n_rows,)
         Numbers of clusters.
-    source, neighbors, entropy_weight
-        See `follow_partition`.
+    pairs : NeighborPairs
+        All samples, with their neighbours.
+    entropy_weight : float
+        Of the SCAN loss.
+    most_steps : int
+        Bound of the steps with which heads follow the partition.
 
     Returns
     -------
@@ -324,10 +337,8 @@ def respect_sizes(network, sample, partitions, source, neighbors, entropy_weight
     partition = min(partitions, key=sample.cut)
     if sample.cut(partition) >= limit:
         return False
-    features = infer(network.encoder, source)
-    device = network.heads.linear.weight.device
     heads = follow_partition(
-        partition, sample, features, neighbors, entropy_weight, device
+        partition, sample, network, pairs, entropy_weight, most_steps
     )
     head = sample.select_head(heads)
     if sample.cut_of(head) >= limit:
@@ -336,7 +347,7 @@ def respect_sizes(network, sample, partitions, source, neighbors, entropy_weight
     return True
 
 
-def follow_partition(partition, sample, features, neighbors, entropy_weight, device):
+def follow_partition(partition, sample, network, pairs, entropy_weight, most_steps):
     """Train heads that begin at a partition and keep the sizes of its clusters.
 
     Samples are drawn so that each cluster is seen equally often: equal shares, which
@@ -348,36 +359,38 @@ def follow_partition(partition, sample, features, neighbors, entropy_weight, dev
         Numbers of clusters.
     sample : GraphSample
         What was partitioned.
-    features : Tensor of shape (n_samples, n_features)
-        Of all samples.
-    neighbors : ndarray of shape (n_samples, K)
-        Of all samples; -1 stands for none.
-    entropy_weight : float
-        Of the SCAN loss.
-    device : torch.device
-        Where to compute.
+    network : ClusterNetwork
+        Whose encoder the heads are for.
+    pairs, entropy_weight, most_steps
+        See `respect_sizes`.
 
     Returns
     -------
     heads : ClusterHeads
         Three of them.
     """
-    heads = ClusterHeads(features.shape[1], sample.n_clusters, _N_FOLLOWERS).to(device)
+    features = infer(network.encoder, pairs.source)
+    heads = ClusterHeads(features.shape[1], sample.n_clusters, _N_FOLLOWERS)
+    heads.to(network.heads.linear.weight.device)
     fit_partitions(heads, sample.rows, [partition] * _N_FOLLOWERS)
     labels = predict_labels(heads.select(0), features)
     draw = SampleDraw(len(features), compute_sample_weight("balanced", labels))
-    neighbors, counts = left_align(neighbors)
-
-    def draw_neighbors(anchors):
-        column = (torch.rand(len(anchors)) * counts[anchors]).long()
-        return neighbors[anchors, column]
-
-    steps = _FOLLOWING_STEPS, _FOLLOWING_RATE
-    _minimise_loss(heads, features, draw, draw_neighbors, entropy_weight, *steps)
+    n_steps = min(_FOLLOWING_STEPS, most_steps)
+    _minimise_loss(
+        heads,
+        features,
+        draw,
+        pairs.draw_neighbors,
+        entropy_weight,
+        n_steps,
+        _FOLLOWING_RATE,
+    )
     return heads
 
 
-def polish_head(network, source, neighbors, entropy_weight, sample_weight=None):
+def polish_head(
+    network, source, neighbors, entropy_weight, most_steps, sample_weight=None
+):
     """Train a head on, in place, with the neighbours that it agrees with.
 
     A neighbour is drawn with probability proportional to ``<p, q>``, the predicted
@@ -395,6 +408,8 @@ def polish_head(network, source, neighbors, entropy_weight, sample_weight=None):
         Of every sample; -1 stands for none.
     entropy_weight : float
         Of the SCAN loss.
+    most_steps : int
+        Bound of the number of steps.
     sample_weight : ndarray of shape (n_samples,) or None, default=None
         How often each sample is drawn, relative to the others. None to draw all equally
         often.
@@ -411,9 +426,15 @@ def polish_head(network, source, neighbors, entropy_weight, sample_weight=None):
         return chosen.gather(1, torch.multinomial(agreement, 1)).squeeze(1)
 
     draw = SampleDraw(len(features), sample_weight)
-    steps = _POLISHING_STEPS, _POLISHING_RATE
+    n_steps = min(_POLISHING_STEPS, most_steps)
     _minimise_loss(
-        network.heads, features, draw, draw_neighbors, entropy_weight, *steps
+        network.heads,
+        features,
+        draw,
+        draw_neighbors,
+        entropy_weight,
+        n_steps,
+        _POLISHING_RATE,
     )
 
 
@@ -431,7 +452,11 @@ def _minimise_loss(heads, features, draw, draw_neighbors, entropy_weight, n_step
 def _begin_steps(heads, n_steps, lr):
     optimizer = torch.optim.AdamW(heads.parameters(), lr=lr, fused=True)
     lr_schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, lr, total_steps=n_steps, pct_start=0.1
+        optimizer,
+        lr,
+        total_steps=max(n_steps, 2),
+        # Torch divides by zero where the rise takes exactly one step.
+        pct_start=0.1 if n_steps > 10 else 0.05,
     )
     return optimizer, lr_schedule
 

@@ -130,7 +130,9 @@ def measure_cut(labels, neighbors, n_clusters):
 
     A small cluster counts as much as a large one, so that nothing is gained by
     splitting a large cluster and merging two small ones. Unequal sizes count a little,
-    so that no cluster is made of a few stray samples.
+    so that no cluster is made of a few stray samples, and an empty cluster counts more
+    than any cut: where most neighbours are of other clusters, the others would gain by
+    leaving one empty.
 
     Parameters
     ----------
@@ -139,13 +141,14 @@ def measure_cut(labels, neighbors, n_clusters):
     neighbors : ndarray of shape (n_samples, K)
         Of every sample; -1 stands for none.
     n_clusters : int
-        A cluster without members, or without neighbours, counts as cut off entirely.
+        A cluster whose members have no neighbours counts as cut off entirely.
 
     Returns
     -------
     cut : float
         The mean over clusters of the share of their neighbours that are of another
-        cluster, plus a tenth of what the entropy of the sizes lacks to its maximum.
+        cluster, plus a tenth of what the entropy of the sizes lacks to its maximum,
+        plus the number of empty clusters.
     """
     is_edge = neighbors >= 0
     is_cut = is_edge & (labels[neighbors] != labels[:, None])
@@ -156,5 +159,5 @@ def measure_cut(labels, neighbors, n_clusters):
     shares = np.where(n_edges > 0, n_cut / np.maximum(n_edges, 1), 1)
     filled = np.bincount(labels) / len(labels)
     filled = filled[filled > 0]
-    entropy = -(filled * np.log(filled)).sum()
-    return shares.mean() + _IMBALANCE * (np.log(n_clusters) - entropy)
+    lacking = np.log(n_clusters) + (filled * np.log(filled)).sum()
+    return shares.mean() + _IMBALANCE * lacking + (n_clusters - len(filled))

@@ -656,6 +656,7 @@ class SCANClustering(
                 run.source,
                 self.neighbors_,
                 loss.final_weight,
+                schedule.n_steps(len(run.source)),
                 run.sample_weight,
             )
         if self._is_end_to_end():

@@ -239,7 +239,7 @@ def test_growth_is_measured():
     pytest.importorskip("resource")
     row = scaling.measure("rows", 500)
     assert row["n"] == 500
-    stages = ("mining s", "clustering s", "rest s")
+    stages = ("mining s", "head_search s", "rest s")
     assert sum(row[name] for name in stages) == pytest.approx(row["fit s"])
     assert row["peak GiB"] >= row["data GiB"] > 0
 

@@ -221,12 +221,12 @@ def test_a_checkpoint_is_not_that_of_another_helper(images, tmp_path, monkeypatc
         head_search=TrainingConfig(optimizer=make_optimizer, epochs=2),
         checkpoint=tmp_path,
     ).fit(images)
-    assert len(list(tmp_path.glob("clustering-*"))) == 1
+    assert len(list(tmp_path.glob("head_search-*"))) == 1
     clusterer.fit(images)
-    assert len(list(tmp_path.glob("clustering-*"))) == 1
+    assert len(list(tmp_path.glob("head_search-*"))) == 1
     monkeypatch.setattr(HERE, "OPTIMIZER", [torch.optim.Adam])
     clusterer.fit(images)
-    assert len(list(tmp_path.glob("clustering-*"))) == 2
+    assert len(list(tmp_path.glob("head_search-*"))) == 2
 
 
 def test_a_checkpoint_takes_lambdas(images, tmp_path):

@@ -122,7 +122,7 @@ def test_a_head_is_polished_with_neighbours_that_agree():
         heads.linear.bias.zero_()
     network = ClusterNetwork(nn.Identity(), heads, nn.Identity())
     network.encoder.n_features = 2
-    polish_head(network, source, np.hstack([same, other]), 1.0)
+    polish_head(network, source, np.hstack([same, other]), 1.0, 300)
     probabilities = network.probabilities(torch.tensor(X))
     assert hungarian_accuracy_score(y, probabilities.argmax(dim=1)) > 0.95
     assert probabilities.amax(dim=1).mean() > 0.95
@@ -153,11 +153,13 @@ def test_the_cut_is_the_mean_over_clusters_of_the_neighbours_cut_off():
     assert measure_cut(labels, neighbors, 2) == pytest.approx((0 + 1 / 3) / 2)
 
 
-def test_an_empty_cluster_is_cut_off_and_makes_sizes_unequal():
+def test_an_empty_cluster_counts_more_than_any_cut():
     neighbors = np.array([[1], [0], [3], [2]])
     labels = np.array([0, 0, 1, 1])
     cut = measure_cut(labels, neighbors, 3)
-    assert cut == pytest.approx(1 / 3 + 0.1 * (np.log(3) - np.log(2)))
+    assert cut == pytest.approx(1 / 3 + 0.1 * (np.log(3) - np.log(2)) + 1)
+    strangers = np.array([[2], [3], [0], [1]])
+    assert measure_cut(np.array([0, 1, 2, 0]), strangers, 3) < cut
 
 
 def test_a_cluster_of_samples_without_neighbours_is_cut_off():
@@ -215,7 +217,8 @@ def follow(partition):
     before = predict_labels(heads, rows)
     sample = GraphSample(rows, graph, 6)
     partitions = [y if partition == "classes" else before]
-    is_replaced = respect_sizes(network, sample, partitions, source, graph, 1.0)
+    pairs = NeighborPairs(source, graph)
+    is_replaced = respect_sizes(network, sample, partitions, pairs, 1.0, 1000)
     after = predict_labels(network.heads, rows)
     scores = [hungarian_accuracy_score(y, labels) for labels in (before, after)]
     return scores, is_replaced

@@ -192,7 +192,7 @@ def test_judge_is_the_scan_loss_over_all_pairs(device, times):
         heads.linear.bias.zero_()
     network = ClusterNetwork(torch.nn.Identity(), heads, torch.nn.Identity())
     source = ArraySource(rows, learn_format(rows), device)
-    got = Judge(source, neighbors, 2.0, weights=times).losses(network)
+    got = Judge(source, neighbors, 2.0, sample_weight=times).losses(network)
     times = np.ones(30, dtype=int) if times is None else times
     anchors = np.arange(30).repeat(times).repeat(6)
     others = neighbors.repeat(times, axis=0).ravel()

@@ -77,11 +77,13 @@ class NeighborPairs(Samples):
 
     def read(self, indices):
         """Return the tuple (samples, neighbours)."""
+        neighbors = self.draw_neighbors(indices)
+        return self.source.read(indices), self.source.read(neighbors)
+
+    def draw_neighbors(self, indices):
+        """Return a neighbour of each sample, at random."""
         column = (torch.rand(len(indices)) * self.counts[indices]).long()
-        return (
-            self.source.read(indices),
-            self.source.read(self.neighbors[indices, column]),
-        )
+        return self.neighbors[indices, column]
 
 
 class SampleDraw:
