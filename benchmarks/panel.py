@@ -89,7 +89,7 @@ def list_cases(options):
     if options.cifar10:
         cases |= {
             "CIFAR-10, 3 classes": Case(
-                lambda: cifar10(options.cifar10, (0, 1, 7), 1500), "report"
+                lambda: cifar10(options.cifar10, (0, 1, 7), 1500), "choose"
             ),
             "CIFAR-10, 5 classes": Case(
                 lambda: cifar10(options.cifar10, (0, 1, 4, 7, 8), 2000), "report"

@@ -45,8 +45,10 @@ _MOST_COMPONENTS = 256
 # Share of samples of which a head must know the piece.
 _TOLD = 0.99
 # How much less a partition, and then a head that follows it, must cut for the best head
-# to give way: as a share, and at least; and the number of heads that follow.
+# to give way: as a share, on rows and on an embedding that was trained on the samples,
+# and at least; and the number of heads that follow.
 _LESS_CUT = 0.05
+_LESS_CUT_TRAINED = 0.2
 _LEAST_CUT = 0.002
 _N_FOLLOWERS = 3
 # Steps with which heads are fitted to pieces, follow a partition, and are polished (the
@@ -114,7 +116,7 @@ def search_heads(source, neighbors, n_clusters, n_heads, loss, schedule, run):
                 sample,
                 partitions,
                 pairs,
-                loss.final_weight,
+                loss,
                 schedule.n_steps(len(source)),
             )
     sample_weight = None
@@ -304,13 +306,14 @@ def fit_partitions(heads, rows, partitions, n_steps=150):
 # What becomes of the best.
 
 
-def respect_sizes(network, sample, partitions, pairs, entropy_weight, most_steps):
+def respect_sizes(network, sample, partitions, pairs, loss, most_steps):
     """Let the head give way, where a partition of the sample is clearly better.
 
     The SCAN loss gains by splitting a large cluster and merging two small ones. Where
     the head cuts off clearly more neighbours than some partition does, others are
     trained from this partition. The best of them takes the place of the head if it cuts
-    off less, too.
+    off less, too. Clearly more is a twentieth on rows, and a fifth on an embedding that
+    was trained on the samples, where equal sizes are the better guide.
 
     Parameters
     ----------
@@ -322,8 +325,8 @@ def respect_sizes(network, sample, partitions, pairs, entropy_weight, most_steps
         Numbers of clusters.
     pairs : NeighborPairs
         All samples, with their neighbours.
-    entropy_weight : float
-        Of the SCAN loss.
+    loss : SCANLoss
+        That of the head.
     most_steps : int
         Bound of the steps with which heads follow the partition.
 
@@ -333,13 +336,12 @@ def respect_sizes(network, sample, partitions, pairs, entropy_weight, most_steps
         Whether the head was replaced.
     """
     cut = sample.cut_of(network.heads)
-    limit = cut - max(_LESS_CUT * cut, _LEAST_CUT)
+    share = _LESS_CUT_TRAINED if loss.n_steps is None else _LESS_CUT
+    limit = cut - max(share * cut, _LEAST_CUT)
     partition = min(partitions, key=sample.cut)
     if sample.cut(partition) >= limit:
         return False
-    heads = follow_partition(
-        partition, sample, network, pairs, entropy_weight, most_steps
-    )
+    heads = follow_partition(partition, sample, network, pairs, loss, most_steps)
     head = sample.select_head(heads)
     if sample.cut_of(head) >= limit:
         return False
@@ -347,7 +349,7 @@ def respect_sizes(network, sample, partitions, pairs, entropy_weight, most_steps
     return True
 
 
-def follow_partition(partition, sample, network, pairs, entropy_weight, most_steps):
+def follow_partition(partition, sample, network, pairs, loss, most_steps):
     """Train heads that begin at a partition and keep the sizes of its clusters.
 
     Samples are drawn so that each cluster is seen equally often: equal shares, which
@@ -361,7 +363,7 @@ def follow_partition(partition, sample, network, pairs, entropy_weight, most_ste
         What was partitioned.
     network : ClusterNetwork
         Whose encoder the heads are for.
-    pairs, entropy_weight, most_steps
+    pairs, loss, most_steps
         See `respect_sizes`.
 
     Returns
@@ -381,7 +383,7 @@ def follow_partition(partition, sample, network, pairs, entropy_weight, most_ste
         features,
         draw,
         pairs.draw_neighbors,
-        entropy_weight,
+        loss.final_weight,
         n_steps,
         _FOLLOWING_RATE,
     )

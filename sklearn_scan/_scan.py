@@ -245,13 +245,14 @@ class SCANClustering(
 
     *Clusters of very different size.* The loss prefers clusters of equal size: where
     the largest is ten times the smallest, it would split the one and merge others. A
-    partition of the embedding that cuts off at least a twentieth less than the best
-    head shows it. Heads are then trained from that partition, with samples drawn so
-    that its clusters are seen equally often, and so is the network on views. `score`
-    does not take this into account, and prefers equal sizes. On noisy embeddings, where
-    every partition cuts off much, small clusters may still be merged. Where the
-    neighbours of `X` form as many separate pieces as there are clusters, these are the
-    clusters, whatever their sizes.
+    partition of the embedding that cuts off clearly less than the best head (a
+    twentieth on rows, a fifth on an embedding that was trained on `X`) shows it. Heads
+    are then trained from that partition, with samples drawn so that its clusters are
+    seen equally often, and so is the network on views. `score` does not take this into
+    account, and prefers equal sizes. On noisy embeddings, where every partition cuts
+    off much, small clusters may still be merged. Where the neighbours of `X` form as
+    many separate pieces as there are clusters, these are the clusters, whatever their
+    sizes.
 
     *Other differences from the reference.* Neighbours are mined in the features of the
     encoder, not in those of its projector, and never include the sample itself; they

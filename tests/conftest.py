@@ -50,3 +50,4 @@ def blobs():
 def no_sizes(monkeypatch):
     """Let no head give way to one that follows a partition."""
     monkeypatch.setattr("sklearn_scan._head_search._LESS_CUT", 1)
+    monkeypatch.setattr("sklearn_scan._head_search._LESS_CUT_TRAINED", 1)

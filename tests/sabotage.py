@@ -809,7 +809,7 @@ FAULTS = [
     Fault(
         "a head gives way to any other",
         "_head_search.py",
-        "limit = cut - max(_LESS_CUT * cut, _LEAST_CUT)",
+        "limit = cut - max(share * cut, _LEAST_CUT)",
         "limit = np.inf",
         "head_search",
     ),

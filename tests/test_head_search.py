@@ -218,7 +218,9 @@ def follow(partition):
     sample = GraphSample(rows, graph, 6)
     partitions = [y if partition == "classes" else before]
     pairs = NeighborPairs(source, graph)
-    is_replaced = respect_sizes(network, sample, partitions, pairs, 1.0, 1000)
+    is_replaced = respect_sizes(
+        network, sample, partitions, pairs, SCANLoss(5.0, 100), 1000
+    )
     after = predict_labels(network.heads, rows)
     scores = [hungarian_accuracy_score(y, labels) for labels in (before, after)]
     return scores, is_replaced
