@@ -8,7 +8,8 @@ neighbours (Ng, Jordan and Weiss, "On spectral clustering", 2001), half at those
 k-means. Among heads with equal losses, those that began there agree with people more
 often than those that began at random.
 
-The head stays that cuts off the fewest neighbours. As the SCAN loss prefers clusters of
+On rows the head stays that cuts off the fewest neighbours, and on an embedding that was
+trained on the samples that with the lowest loss. As the SCAN loss prefers clusters of
 equal sizes, all heads may split a large cluster and merge small ones; then a partition
 cuts off fewer, and heads are trained that follow it (`follow_partition`).
 
@@ -103,7 +104,8 @@ def search_heads(source, neighbors, n_clusters, n_heads, loss, schedule, run):
     pairs = NeighborPairs(source, neighbors)
     run.trainer.train("head_search", network, loss, pairs, schedule)
 
-    if sample.has_edges:
+    # On an embedding that was trained on the samples, equal sizes are the better guide.
+    if sample.has_edges and loss.n_steps is not None:
         network.heads = sample.select_head(network.heads)
     else:
         Judge(source, neighbors, loss.final_weight).select_head(network)
@@ -160,9 +162,9 @@ class GraphSample:
     def select_head(self, heads):
         """Return the head whose clusters cut off the fewest neighbours.
 
-        Among heads that minimise the SCAN loss, the cut tells better than the loss
-        which one agrees with people: it looks at labels alone, and every cluster counts
-        as much as any other.
+        Among heads on rows that minimise the SCAN loss, the cut tells better than the
+        loss which one agrees with people: it looks at labels alone, and every cluster
+        counts as much as any other.
         """
         candidates = [heads.select(k) for k in range(heads.n_heads)]
         return candidates[int(np.argmin([self.cut_of(head) for head in candidates]))]

@@ -87,8 +87,8 @@ class SCANClustering(
        sample agrees with its neighbours, and all clusters are used. `n_heads`
        classifiers are trained on the frozen embedding. They begin at partitions of it,
        by spectral clustering of the graph of neighbours and by k-means in turn, and the
-       one whose clusters cut off the fewest neighbours is kept. Then the encoder learns
-       with it, on random views of samples and neighbours.
+       best one is kept (see Notes). Then the encoder learns with it, on random views of
+       samples and neighbours.
     3. *Self-labelling*: samples whose largest probability exceeds `threshold` become
        training data for strongly changed views of themselves.
 
@@ -220,14 +220,14 @@ class SCANClustering(
     Notes
     -----
     *Choosing without labels.* The reference implementation chooses among heads and
-    epochs by the SCAN loss on its test images. Here there is only `X`. Of the heads on
-    the frozen embedding, the one is chosen whose clusters have the lowest normalised
-    cut in the graph of neighbours: the share of a cluster's neighbours that are of
-    another cluster, on an average over clusters, plus a tenth of what the entropy of
-    the cluster sizes lacks to its maximum. Where there are no neighbours (``K=0``), the
-    SCAN loss on samples as they are decides. Heads that were trained on views
-    (``head_search=None``) are compared by the loss on views of training samples (at
-    most 4,000, and 40,000 pairs of them with their nearest neighbours).
+    epochs by the SCAN loss on its test images. Here there is only `X`, and heads are
+    compared by the loss on training samples (at most 4,000, and 40,000 pairs of them
+    with their nearest neighbours), as they are, or on views where the heads were
+    trained on views (``head_search=None``). Of heads on rows, the one is chosen whose
+    clusters have the lowest normalised cut in the graph of neighbours: the share of a
+    cluster's neighbours that are of another cluster, on an average over clusters, plus
+    a tenth of what the entropy of the cluster sizes lacks to its maximum. Where there
+    are no neighbours (``K=0``), the loss decides there, too.
 
     The result of the clustering on views is kept if it does not raise that loss.
     Self-labelling cannot be judged by it: the loss punishes a network for being right

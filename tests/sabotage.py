@@ -830,8 +830,8 @@ FAULTS = [
     Fault(
         "a cut of nothing decides",
         "_head_search.py",
-        "    if sample.has_edges:",
-        "    if True:",
+        "if sample.has_edges and loss.n_steps is not None:",
+        "if loss.n_steps is not None:",
         "head_search",
     ),
     Fault(
