@@ -767,7 +767,7 @@ FAULTS = [
     Fault(
         "heads begin at random",
         "_head_search.py",
-        "    fit_partitions(heads, sample.rows, partitions)",
+        "fit_partitions(heads, sample.rows, partitions)",
         "pass",
         "head_search",
     ),
