@@ -389,7 +389,9 @@ def main(arguments=None):
     columns = ("ACC", "NMI", "ARI", "purity", *STEPS, *BASELINES, "seconds")
     print_results(cases, results, columns, options.beside)
     report["targets"] = judge(results)
-    save()
+    # Nothing is written where nothing was measured: the file says what made it.
+    if options.seeds:
+        save()
 
 
 if __name__ == "__main__":
