@@ -18,7 +18,7 @@ demo: $(INSTALLED)
 	$(BIN)/python examples/plot_digits.py $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/digits.py $(ARGS)

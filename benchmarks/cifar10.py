@@ -22,8 +22,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from _paper_setting import score_clusters
-from _report import Table, describe_run, print_header, write_json
+from scan_bench.paper_setting import score_clusters
+from scan_bench.report import Table, describe_run, print_header, write_json
 from sklearn.callback import FitCallback
 
 from sklearn_scan.metrics import (

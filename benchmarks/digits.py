@@ -28,9 +28,15 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 
-import datasets
 import numpy as np
-from _report import Table, describe_run, print_header, print_target, write_json
+from scan_bench import data_sets
+from scan_bench.report import (
+    Table,
+    describe_run,
+    print_header,
+    print_target,
+    write_json,
+)
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
@@ -55,18 +61,18 @@ class Case:
 
 
 def digits_as_rows():
-    X, y = datasets.digits()
+    X, y = data_sets.digits()
     return X.reshape(len(X), -1), y
 
 
 def list_cases(cifar10_path):
     return {
-        "digits": Case(datasets.digits),
+        "digits": Case(data_sets.digits),
         "rows": Case(digits_as_rows, {"image_shape": (8, 8)}),
-        "vectors": Case(datasets.digit_rows),
-        "letters": Case(datasets.letters),
-        "shapes": Case(datasets.shapes),
-        "cifar10": Case(lambda: datasets.cifar10(cifar10_path)),
+        "vectors": Case(data_sets.digit_rows),
+        "letters": Case(data_sets.letters),
+        "shapes": Case(data_sets.shapes),
+        "cifar10": Case(lambda: data_sets.cifar10(cifar10_path)),
     }
 
 
@@ -74,7 +80,7 @@ def list_cases(cifar10_path):
 
 
 def measure(X, y, clusterer):
-    """Fit a clusterer of some seed; return a row of the table, and the history."""
+    """Fit a clusterer of some seed; return a row of the table."""
     started = time.perf_counter()
     clusterer.fit(X)
     seconds = time.perf_counter() - started
@@ -95,7 +101,15 @@ def measure(X, y, clusterer):
     else:
         row["head_search"] = accuracy
     row |= measure_times(clusterer.history_, seconds)
-    return row | {"history": clusterer.history_}
+    return row | {"stages": keep_last(clusterer.history_)}
+
+
+def keep_last(history):
+    """Return the last record of every stage, and how each result was chosen."""
+    return {
+        stage: records if stage == "selection" else records[-1:]
+        for stage, records in history.items()
+    }
 
 
 def kmeans_accuracy(rows, y, seed):
@@ -195,14 +209,13 @@ def print_stages(rows):
     """Print the last record of every stage, and by what loss results were chosen."""
     for row in rows:
         print(f"\nseed {row['seed']}")
-        for stage, records in row["history"].items():
-            for record in records if stage == "selection" else records[-1:]:
+        for stage, records in row["stages"].items():
+            for record in records:
                 numbers = ", ".join(
                     f"{key} {value:.4g}" if isinstance(value, float) else f"{value}"
                     for key, value in record.items()
-                    if key != "epoch"
                 )
-                print(f"- {stage}, {len(records)} records: {numbers}")
+                print(f"- {stage}: {numbers}")
 
 
 # Samples that were not seen in fit.
@@ -210,7 +223,7 @@ def print_stages(rows):
 
 def run_generalise(options, save):
     """Print the accuracy on seen and on unseen digits; return the rows."""
-    X, y = datasets.digits()
+    X, y = data_sets.digits()
     print("\n## generalise: digits, 70 % seen and 30 % unseen\n", flush=True)
     table = Table({"seed": "d"} | dict.fromkeys(("seen", "unseen", "lost"), ".4f"))
     rows = []
@@ -241,7 +254,9 @@ def parse(arguments=None):
         "--data", nargs="*", choices=names, default=["digits", "vectors"]
     )
     parser.add_argument(
-        "--cifar10", metavar="PATH", help="an .npz file or a folder; see datasets.py"
+        "--cifar10",
+        metavar="PATH",
+        help="an .npz file or a folder; see scan_bench/data_sets.py",
     )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", metavar="FILE", help="where to write everything")

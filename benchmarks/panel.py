@@ -35,12 +35,19 @@ import time
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import datasets
 import numpy as np
 import torch
-from _report import describe_run, print_header, print_table, print_target, write_json
 from joblib import Parallel, delayed
+from scan_bench import data_sets
+from scan_bench.report import (
+    describe_run,
+    print_header,
+    print_table,
+    print_target,
+    write_json,
+)
 from sklearn.cluster import KMeans, SpectralClustering
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.decomposition import PCA
@@ -80,11 +87,11 @@ class Case:
 def list_cases(options):
     """Return the cases for which there are data, by name."""
     cases = {
-        "digits": Case(datasets.digits, "choose"),
-        "letters": Case(lambda: datasets.letters(1500), "choose"),
-        "shapes": Case(lambda: datasets.shapes(1500), "choose"),
-        "handwriting": Case(datasets.handwriting, "choose"),
-        "digits 10:1": Case(lambda: imbalance(*datasets.digits()), "choose"),
+        "digits": Case(data_sets.digits, "choose"),
+        "letters": Case(lambda: data_sets.letters(1500), "choose"),
+        "shapes": Case(lambda: data_sets.shapes(1500), "choose"),
+        "handwriting": Case(data_sets.handwriting, "choose"),
+        "digits 10:1": Case(lambda: imbalance(*data_sets.digits()), "choose"),
     }
     if options.cifar10:
         cases |= {
@@ -100,7 +107,7 @@ def list_cases(options):
         }
     cases |= {
         "digit rows": Case(lambda: load_digits(return_X_y=True), "choose"),
-        "digit rows, scaled": Case(datasets.digit_rows, "choose"),
+        "digit rows, scaled": Case(data_sets.digit_rows, "choose"),
         "digit rows, PCA(40)": Case(digit_components, "choose"),
         "handwriting rows": Case(handwriting_rows, "report"),
         "wine, scaled": Case(lambda: scaled(load_wine), "choose"),
@@ -116,7 +123,7 @@ def list_cases(options):
 
 def cifar10(path, classes, n):
     """Return `n` training images of some classes."""
-    X, y = datasets.cifar10(path, n=50_000)
+    X, y = data_sets.cifar10(path, n=50_000)
     kept = np.flatnonzero(np.isin(y, list(classes)))[:n]
     return X[kept], y[kept]
 
@@ -133,7 +140,7 @@ def digit_components():
 
 
 def handwriting_rows():
-    X, y = datasets.handwriting()
+    X, y = data_sets.handwriting()
     return X.reshape(len(X), -1).astype(np.float32), y
 
 
@@ -205,7 +212,7 @@ def measure_baselines(clusterer, y, seed):
     spectral = SpectralClustering(
         n_clusters, affinity="precomputed", assign_labels="kmeans", random_state=seed
     )
-    graph = datasets.neighbor_graph(clusterer.neighbors_)
+    graph = data_sets.neighbor_graph(clusterer.neighbors_)
     labels = {
         "KMeans": kmeans.fit_predict(clusterer.embedding_),
         "spectral": spectral.fit_predict(graph),
@@ -349,7 +356,7 @@ def parse(arguments=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cifar10", metavar="PATH", help="see datasets.py")
+    parser.add_argument("--cifar10", metavar="PATH", help="see scan_bench/data_sets.py")
     parser.add_argument("--photographs", metavar="FILE", help="F and y; 224 pixels")
     parser.add_argument("--small-photographs", metavar="FILE", help="the same; 64")
     parser.add_argument("--data", nargs="+", metavar="NAME", help="these sets alone")
@@ -359,7 +366,11 @@ def parse(arguments=None):
     parser.add_argument(
         "--beside", nargs="*", default=[], metavar="FILE", help="of earlier runs"
     )
-    parser.add_argument("--cache", metavar="FOLDER", help="where to keep embeddings")
+    parser.add_argument(
+        "--cache",
+        metavar="FOLDER",
+        help="where to keep embeddings (default: in a temporary folder, for this run)",
+    )
     parser.add_argument(
         "--json", metavar="FILE", help="where to write everything; taken up if there"
     )
@@ -381,7 +392,9 @@ def main(arguments=None):
 
     print_header("The panel", report["run"])
     print(flush=True)
-    run(cases, options, report["run"]["commit"], results, save)
+    with TemporaryDirectory() as folder:
+        options.cache = options.cache or folder
+        run(cases, options, report["run"]["commit"], results, save)
     print_commits(results)
     if options.peers:
         print_results(cases, results, PEERS)

@@ -33,11 +33,17 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from _paper_figures import Neighbors, Oracle, SelfLabeling
-from _paper_setting import Setting, load
-from _paper_tables import PERCENT, Ablation, Comparison, Overclustering, PretextTasks
-from _published import LEGEND, find_published
-from _report import describe_run, print_header, print_table, write_json
+from scan_bench.paper_figures import Neighbors, Oracle, SelfLabeling
+from scan_bench.paper_setting import Setting, load
+from scan_bench.paper_tables import (
+    PERCENT,
+    Ablation,
+    Comparison,
+    Overclustering,
+    PretextTasks,
+)
+from scan_bench.published import LEGEND, find_published
+from scan_bench.report import describe_run, print_header, print_table, write_json
 
 TABLES = {
     "ablation": Ablation(),
@@ -220,7 +226,7 @@ def parse(arguments=None):
     )
     parser.add_argument("--table", choices=list(TABLES), required=True)
     parser.add_argument(
-        "--data", default="digits", help='"digits", or a path; see datasets.cifar10'
+        "--data", default="digits", help='"digits", or a path; see data_sets.cifar10'
     )
     parser.add_argument(
         "--n", type=int, help="images, of all digits or 10,000 photographs"
@@ -288,7 +294,7 @@ def main(arguments=None, *, prepare=as_is):
         )
     print_report(report, setting.is_cifar10)
     if options.plot and options.table in PLOTTED:
-        from _paper_plots import draw
+        from scan_bench.paper_plots import draw
 
         draw({"run": facts} | report, options.plot)
     return int(any("error" in fit for fit in report["fits"]))

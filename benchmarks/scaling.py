@@ -22,7 +22,7 @@ import time
 from unittest.mock import patch
 
 import numpy as np
-from _report import (
+from scan_bench.report import (
     current_memory,
     describe_run,
     peak_memory,
@@ -32,13 +32,13 @@ from _report import (
 )
 
 from sklearn_scan import SCANClustering, TrainingConfig
-from sklearn_scan import _embedding as embedding_module
+from sklearn_scan._stages import _mining
 from sklearn_scan.neighbors import _MOST_FOR_BRUTE
 from sklearn_scan.pretext import SimCLR
 
 
 def fit_rows(n):
-    from _speed_rows import make_embedding
+    from scan_bench.speed_rows import make_embedding
 
     X = make_embedding(n, 128)
     return X, SCANClustering(10, n_heads=10, random_state=0)
@@ -66,7 +66,7 @@ def measure(kind, n):
     SCANClustering(2, random_state=0).fit(np.random.default_rng(0).random((50, 4)))
     X, clusterer = KINDS[kind](n)
     mining = []
-    mine = embedding_module.mine_neighbors
+    mine = _mining.mine_neighbors
 
     def timed(*args, **kwargs):
         started = time.perf_counter()
@@ -76,7 +76,7 @@ def measure(kind, n):
 
     before = current_memory()
     started = time.perf_counter()
-    with patch.object(embedding_module, "mine_neighbors", timed):
+    with patch.object(_mining, "mine_neighbors", timed):
         clusterer.fit(X)
     seconds = time.perf_counter() - started
     parts = {"mining s": mining[0]}

@@ -12,7 +12,8 @@ Parts:
   the precision of the library, would do the products and convolutions of a step, and
   nothing else; *net alone* is torch's forward and backward pass of that network, which
   no library that calls torch can beat; *plain* is the published recipe in
-  straightforward PyTorch (`_speed_plain.py`). Then the share of each part of a step.
+  straightforward PyTorch (`scan_bench/speed_plain.py`). Then the share of each part of
+  a step.
 * ``digits``: the same shares for the default fit of the digits, stage by stage.
 * ``mining``: `mine_neighbors` against faiss used directly; beyond 100,000 rows, recall
   and time against exact search, which is extrapolated from some of the queries.
@@ -36,14 +37,20 @@ import warnings
 from itertools import pairwise
 from pathlib import Path
 
-import _speed_plain as plain
-import datasets
 import numpy as np
 import torch
-from _report import describe_run, print_header, print_table, print_target, write_json
-from _speed_ceilings import Ceilings, NetAlone, count_flops, synchronize
-from _speed_rows import measure_embeddings, measure_mining
-from _speed_shares import PARTS, watch
+from scan_bench import data_sets
+from scan_bench import speed_plain as plain
+from scan_bench.report import (
+    describe_run,
+    print_header,
+    print_table,
+    print_target,
+    write_json,
+)
+from scan_bench.speed_ceilings import Ceilings, NetAlone, count_flops, synchronize
+from scan_bench.speed_rows import measure_embeddings, measure_mining
+from scan_bench.speed_shares import PARTS, watch
 from scipy.ndimage import gaussian_filter
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
@@ -236,7 +243,7 @@ def check_stages(results):
 
 def measure_digits(options):
     """Print the shares of every stage of the default fit of the digits."""
-    X, _ = datasets.digits()
+    X, _ = data_sets.digits()
     with watch(options.device) as stopwatch:
         started = time.perf_counter()
         clusterer = SCANClustering(device=options.device, random_state=0).fit(X)
@@ -266,7 +273,7 @@ def sum_parts(stopwatch):
 
 def measure_grid(options):
     """Time the same grid without a cache, and with an empty one."""
-    X, y = datasets.digits()
+    X, y = data_sets.digits()
     grid = {"K": [5, 20], "threshold": [0.9, 0.99], "n_clusters": [8, 10]}
     times = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -356,7 +363,7 @@ def main():
         default=["50000x128", "1000000x128"],
         help="rows to mine, as NxD",
     )
-    parser.add_argument("--cifar10", metavar="PATH", help="see datasets.py")
+    parser.add_argument("--cifar10", metavar="PATH", help="see scan_bench/data_sets.py")
     parser.add_argument("--n-cifar10", type=int, default=50_000)
     parser.add_argument("--pretext-epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3, help="of the embeddings")

@@ -9,10 +9,10 @@ image (harmless up to 1.1); ``border``: unrest of the border (plain up to 0.6).
 
 import argparse
 
-import datasets
 import torch
+from scan_bench import data_sets
 
-from sklearn_scan._sources import ArraySource, learn_format
+from sklearn_scan._inputs import ArraySource, learn_format
 from sklearn_scan._views._color import luma
 from sklearn_scan._views._policy import choose_policy, relative_distance, summarize
 
@@ -32,9 +32,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cifar10", help="path of CIFAR-10")
     path = parser.parse_args().cifar10
-    sets = {name: getattr(datasets, name) for name in ("digits", "letters", "shapes")}
+    sets = {name: getattr(data_sets, name) for name in ("digits", "letters", "shapes")}
     if path:
-        sets["cifar10"] = lambda: datasets.cifar10(path)
+        sets["cifar10"] = lambda: data_sets.cifar10(path)
     print("| data | mirror | gray | border | views |\n|---|---|---|---|---|")
     for name, load in sets.items():
         print(f"| {name} | {measure(load()[0])} |")

@@ -13,8 +13,8 @@ from sklearn_scan._version import __version__
 
 if TYPE_CHECKING:
     from sklearn_scan._config import TrainingConfig
+    from sklearn_scan._inputs import list_images
     from sklearn_scan._scan import SCANClustering
-    from sklearn_scan._sources import list_images
 
 __all__ = ["SCANClustering", "TrainingConfig", "__version__", "list_images"]
 
@@ -23,7 +23,7 @@ __all__ = ["SCANClustering", "TrainingConfig", "__version__", "list_images"]
 _HOMES = {
     "SCANClustering": "_scan",
     "TrainingConfig": "_config",
-    "list_images": "_sources",
+    "list_images": "_inputs",
 }
 _MODULES = {"inspection", "metrics", "neighbors", "pretext", "recipes"}
 

@@ -7,11 +7,16 @@
   deprecation cycle.
 """
 
-from sklearn.callback import CallbackSupportMixin, with_callbacks
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sklearn.callback import CallbackSupportMixin
+from sklearn.callback import with_callbacks as _with_callbacks
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
     StrOptions,
+    validate_parameter_constraints,
     validate_params,
 )
 
@@ -20,6 +25,23 @@ __all__ = [
     "HasMethods",
     "Interval",
     "StrOptions",
+    "check_params",
     "validate_params",
     "with_callbacks",
 ]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def with_callbacks(method: Method) -> Method:
+    """Let a `fit` call scikit-learn's callbacks; its signature stays as it is."""
+    return _with_callbacks(method)
+
+
+def check_params(estimator):
+    """Check the parameters of another estimator, as its own `fit` would."""
+    validate_parameter_constraints(
+        estimator._parameter_constraints,
+        estimator.get_params(deep=False),
+        caller_name=type(estimator).__name__,
+    )

@@ -2,11 +2,19 @@
 """`TrainingConfig`: how one stage of the algorithm is trained."""
 
 from numbers import Integral, Real
+from typing import Literal, TypeAlias
 
 from sklearn.base import BaseEstimator
 
 from sklearn_scan._compat import Interval, StrOptions
 from sklearn_scan._engine import LR_SCHEDULES, OPTIMIZERS, Schedule
+from sklearn_scan._typing import (
+    AutoFloat,
+    AutoInt,
+    LRSchedule,
+    OptimizerLike,
+    ViewsLike,
+)
 from sklearn_scan._views import POLICIES
 
 # What "auto" means for each stage: the learning rate, the epochs, and the number of
@@ -92,14 +100,14 @@ class TrainingConfig(BaseEstimator):
     def __init__(
         self,
         *,
-        epochs="auto",
-        batch_size=None,
-        optimizer="adamw",
-        lr="auto",
-        weight_decay=1e-4,
-        lr_schedule="one_cycle",
-        views=None,
-        freeze_encoder=False,
+        epochs: AutoInt = "auto",
+        batch_size: int | None = None,
+        optimizer: OptimizerLike = "adamw",
+        lr: AutoFloat = "auto",
+        weight_decay: float = 1e-4,
+        lr_schedule: LRSchedule = "one_cycle",
+        views: ViewsLike | None = None,
+        freeze_encoder: bool = False,
     ):
         self.epochs = epochs
         self.batch_size = batch_size
@@ -123,5 +131,9 @@ class TrainingConfig(BaseEstimator):
             self.lr_schedule,
             **auto,
             # Heads alone cost little, and their search needs its whole length.
-            settles=stage != "head_search",
+            ends_early=stage != "head_search",
         )
+
+
+#: How a stage of `SCANClustering` is trained; None leaves it out.
+StageConfig: TypeAlias = TrainingConfig | Literal["auto"] | None

@@ -1,5 +1,161 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Nested parameters, where the object that has them must be passed first."""
+"""The parameters of `SCANClustering`: what they may be, and what they mean."""
+
+import os
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import torch
+
+from sklearn_scan._backbone import find_encoder
+from sklearn_scan._compat import HasMethods, Interval, StrOptions, check_params
+from sklearn_scan._config import TrainingConfig
+from sklearn_scan._engine import Schedule
+from sklearn_scan._nets import ENCODERS
+from sklearn_scan._views import POLICIES, check_views
+
+CONSTRAINTS = {
+    "n_clusters": [Interval(Integral, 1, None, closed="left")],
+    "K": [Interval(Integral, 0, None, closed="left")],
+    "threshold": [Interval(Real, 0, 1, closed="right")],
+    "entropy_weight": [Interval(Real, 0, None, closed="left")],
+    "n_heads": [Interval(Integral, 1, None, closed="left")],
+    "pretext": [StrOptions({"auto"}), HasMethods(["fit", "transform"])],
+    "encoder": [StrOptions({"auto", *ENCODERS}), callable],
+    "views": [StrOptions(set(POLICIES)), tuple, callable],
+    "head_search": [StrOptions({"auto"}), TrainingConfig, None],
+    "clustering": [StrOptions({"auto"}), TrainingConfig, None],
+    "self_labeling": [StrOptions({"auto"}), TrainingConfig, None],
+    "class_weight": [StrOptions({"balanced"}), None],
+    "keep": [StrOptions({"best", "last"})],
+    "batch_size": [Interval(Integral, 2, None, closed="left")],
+    "image_shape": [tuple, list, None],
+    "memory": [str, os.PathLike, HasMethods(["cache"]), None],
+    "checkpoint": [str, os.PathLike, None],
+    "device": [str, torch.device],
+    "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
+
+#: The parameters that say how a stage is trained, in the order of the stages.
+STAGES = ("head_search", "clustering", "self_labeling")
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """How a stage is trained, with "auto" and None filled in.
+
+    Attributes
+    ----------
+    schedule : Schedule
+        How long and how fast.
+    views : str, tuple or callable
+        What is asked for; see `build_views`.
+    freeze_encoder : bool
+        Whether the heads learn alone.
+    """
+
+    schedule: Schedule
+    views: object
+    freeze_encoder: bool
+
+
+def plan_stages(clusterer):
+    """Return the `StagePlan` of every stage; None for those that are left out."""
+    return {name: _plan_stage(clusterer, name) for name in STAGES}
+
+
+def _plan_stage(clusterer, name):
+    config = getattr(clusterer, name)
+    if config is None:
+        return None
+    config = TrainingConfig() if config == "auto" else config
+    return StagePlan(
+        config.make_schedule(name, clusterer.batch_size),
+        clusterer.views if config.views is None else config.views,
+        config.freeze_encoder,
+    )
+
+
+def find_batch_sizes(plans):
+    """Return the batch sizes of the stages in which the encoder learns, by stage."""
+    return {
+        name: plan.schedule.batch_size
+        for name, plan in plans.items()
+        if name != "head_search" and plan and not plan.freeze_encoder
+    }
+
+
+def find_image_shape(clusterer):
+    """Return `image_shape`, of the clusterer or else of its pretext."""
+    encoder = find_encoder(clusterer.pretext)
+    if clusterer.image_shape is None and encoder is not None:
+        return encoder.image_shape
+    return clusterer.image_shape
+
+
+def check_together(clusterer):
+    """Check parameters that depend on each other, and those of nested estimators.
+
+    Returns
+    -------
+    advice : str or None
+        A warning to show the user.
+    """
+    pretext = clusterer.pretext
+    for name in STAGES:
+        if isinstance(config := getattr(clusterer, name), TrainingConfig):
+            check_params(config)
+            check_views(config.views)
+    check_views(clusterer.views)
+    if (encoder := find_encoder(pretext)) is not None:
+        check_params(encoder)
+    if isinstance(pretext, type):
+        name = pretext.__name__
+        raise TypeError(f"pretext is the class {name}; pass an instance, {name}().")
+    if clusterer.encoder != "auto" and pretext != "auto":
+        raise ValueError(
+            f"encoder={clusterer.encoder!r} was given together with pretext="
+            f"{pretext!r}, which has an encoder of its own. Give the encoder to the "
+            "pretext, or leave the pretext out."
+        )
+    if clusterer.checkpoint is not None:
+        _check_checkpoint(clusterer.random_state)
+    if encoder is pretext and encoder.trains and encoder.is_fitted:
+        return (
+            f"The pretext {type(pretext).__name__} is fitted, and will be trained "
+            "anew. To use it as it is, pass sklearn.frozen.FrozenEstimator(pretext)."
+        )
+
+
+def _check_checkpoint(random_state):
+    if not isinstance(random_state, Integral):
+        raise ValueError(
+            "checkpoint= requires an integer random_state to resume an interrupted "
+            f"fit. Got random_state={random_state!r} instead."
+        )
+
+
+def check_size(n_samples, n_clusters):
+    """Refuse fewer samples than clusters."""
+    if n_samples < n_clusters:
+        raise ValueError(f"n_samples={n_samples} should be >= n_clusters={n_clusters}.")
+
+
+def check_trainable(clusterer, backbone):
+    """Refuse to leave out all stages that train heads."""
+    if clusterer.head_search is None and not backbone.learns:
+        raise ValueError(
+            "head_search=None leaves nothing to train: the samples are rows, or the "
+            "pretext has no network, so that there is no clustering on views. Leave "
+            'head_search at "auto".'
+        )
+    if clusterer.head_search is None and clusterer.clustering is None:
+        raise ValueError(
+            "head_search=None and clustering=None were given; heads need one of them "
+            "to learn."
+        )
 
 
 def check_nested(estimator, params, examples):

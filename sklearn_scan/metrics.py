@@ -11,13 +11,18 @@ ways are in use, and they answer different questions:
   the over-clustering figures of the SCAN paper are of this kind.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import make_scorer
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
+
+#: Of each class, or of some by name.
+Superclasses: TypeAlias = Sequence[Any] | Mapping[Any, Any] | None
 
 __all__ = [
     "AlignedConfusion",
@@ -32,7 +37,7 @@ __all__ = [
 ]
 
 
-def hungarian_accuracy_score(y_true, y_pred):
+def hungarian_accuracy_score(y_true: ArrayLike, y_pred: ArrayLike) -> float:
     """Accuracy under the best one-to-one matching of clusters with classes.
 
     The ACC of the clustering literature. The matching maximises the number of samples
@@ -70,7 +75,7 @@ def hungarian_accuracy_score(y_true, y_pred):
     return float(table[rows, columns].sum() / table.sum())
 
 
-def majority_accuracy_score(y_true, y_pred):
+def majority_accuracy_score(y_true: ArrayLike, y_pred: ArrayLike) -> float:
     """Accuracy if every cluster takes the name of its most frequent class.
 
     Also called purity. It never falls when a cluster is split, so compare it only
@@ -104,7 +109,7 @@ def majority_accuracy_score(y_true, y_pred):
     return float(table.max(axis=0).sum() / table.sum())
 
 
-def align_labels(y_true, y_pred):
+def align_labels(y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[Any]:
     """Rename clusters to the classes that they match one to one.
 
     Parameters
@@ -173,7 +178,13 @@ class AlignedConfusion(NamedTuple):
     clusters: np.ndarray
 
 
-def aligned_confusion_matrix(y_true, y_pred, *, superclasses=None, normalize=None):
+def aligned_confusion_matrix(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    *,
+    superclasses: Superclasses = None,
+    normalize: Literal["true"] | None = None,
+) -> "AlignedConfusion":
     """Count the samples of each class in each cluster, with matches on the diagonal.
 
     Clusters are matched with classes one to one, as in `align_labels`. Column i is the
@@ -242,7 +253,9 @@ def aligned_confusion_matrix(y_true, y_pred, *, superclasses=None, normalize=Non
     return AlignedConfusion(matrix, classes[row_order], clusters[column_order])
 
 
-def top_k_hungarian_accuracy_score(y_true, y_proba, k=5):
+def top_k_hungarian_accuracy_score(
+    y_true: ArrayLike, y_proba: ArrayLike, k: int = 5
+) -> float:
     """Share of samples whose class is matched with one of their k likeliest clusters.
 
     Clusters are matched with classes one to one, by the likeliest cluster of each
@@ -292,7 +305,7 @@ def top_k_hungarian_accuracy_score(y_true, y_proba, k=5):
     return float(hit.mean())
 
 
-def neighbor_purity_score(neighbors, y):
+def neighbor_purity_score(neighbors: ArrayLike, y: ArrayLike) -> float:
     """Share of neighbours that are of the class of their sample.
 
     Parameters
@@ -328,7 +341,7 @@ def neighbor_purity_score(neighbors, y):
     if neighbors.min() < -1 or neighbors.max() >= len(y):
         raise ValueError(
             f"neighbors has entries from {neighbors.min()} to {neighbors.max()}; "
-            f"needed are row numbers from 0 to {len(y) - 1}, or -1 for none."
+            f"expected row numbers from 0 to {len(y) - 1}, or -1 for none."
         )
     return float((y[neighbors] == y[:, None])[neighbors >= 0].mean())
 
@@ -398,7 +411,7 @@ def _order_of_classes(classes, superclasses):
     if missing:
         raise ValueError(
             f"superclasses lacks {len(missing)} of {len(classes)} classes, among them "
-            f"{missing[0]!r}. Needed is a mapping that has every class."
+            f"{missing[0]!r}. Pass a mapping that has every class."
         )
     superclass_of_each = [superclasses[c] for c in classes.tolist()]
     return np.argsort(superclass_of_each, kind="stable")

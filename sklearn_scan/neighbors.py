@@ -7,9 +7,13 @@ al., ECCV 2020, section 2.1). Neighbours are mined once, after the pretext task.
 
 import sys
 from functools import partial
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
+
+from sklearn_scan._typing import Device, Labels
 
 __all__ = ["check_neighbors", "mine_neighbors"]
 
@@ -31,8 +35,14 @@ _FAR = 0.85
 
 
 def mine_neighbors(
-    embedding, K=20, *, metric="cosine", algorithm="auto", recall=0.97, device="cpu"
-):
+    embedding: ArrayLike,
+    K: int = 20,
+    *,
+    metric: Literal["cosine", "euclidean"] = "cosine",
+    algorithm: Literal["auto", "brute", "ivf"] = "auto",
+    recall: float = 0.97,
+    device: Device = "cpu",
+) -> Labels:
     """Find the `K` nearest neighbours of every sample among all others.
 
     Parameters
@@ -118,7 +128,7 @@ def _choose_algorithm(algorithm, n_samples, has_faiss):
     return algorithm
 
 
-def choose_metric(rows):
+def choose_metric(rows: NDArray[Any]) -> str:
     """Choose the metric in which rows of unknown origin are compared.
 
     Where neighbours are hardly nearer than rows are to the centre of all, as in
@@ -149,7 +159,7 @@ def choose_metric(rows):
     return "cosine" if reach > _FAR * spread else "euclidean"
 
 
-def check_neighbors(neighbors, n_samples):
+def check_neighbors(neighbors: ArrayLike, n_samples: int) -> Labels:
     """Validate neighbours that were not mined here.
 
     Parameters
@@ -174,13 +184,13 @@ def check_neighbors(neighbors, n_samples):
     given = f"neighbors has shape {neighbors.shape} and type {neighbors.dtype}"
     if neighbors.dtype.kind not in "iu" or len(neighbors) != n_samples:
         raise ValueError(
-            f"{given}; needed are integers of shape ({n_samples}, k): for each sample "
+            f"{given}; expected integers of shape ({n_samples}, k): for each sample "
             "the row numbers of its neighbours."
         )
     if neighbors.size and (neighbors.min() < -1 or neighbors.max() >= n_samples):
         raise ValueError(
             f"neighbors has entries from {neighbors.min()} to {neighbors.max()}; "
-            f"needed are row numbers from 0 to {n_samples - 1}, or -1 for none."
+            f"expected row numbers from 0 to {n_samples - 1}, or -1 for none."
         )
     neighbors = neighbors.astype(np.int64)
     neighbors[neighbors == np.arange(n_samples)[:, None]] = -1

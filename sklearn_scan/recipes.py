@@ -50,6 +50,7 @@ from functools import partial
 
 from sklearn_scan._config import TrainingConfig
 from sklearn_scan._scan import SCANClustering
+from sklearn_scan._typing import WeightsLike
 from sklearn_scan._views import make_strong_views
 from sklearn_scan.pretext import MoCo, Pretrained, SimCLR
 
@@ -61,7 +62,14 @@ _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def paper_recipe(name, *, effort=1.0, weights=None, prefix="", **parameters):
+def paper_recipe(
+    name: str,
+    *,
+    effort: float = 1.0,
+    weights: WeightsLike = None,
+    prefix: str = "",
+    **parameters,
+) -> SCANClustering:
     """Make the clusterer of the paper for a data set.
 
     It serves for any images of that kind, at any number: on a folder of photographs,
@@ -110,13 +118,13 @@ def paper_recipe(name, *, effort=1.0, weights=None, prefix="", **parameters):
     (5, 50)
     """
     if name not in RECIPES:
-        raise ValueError(f"There is no recipe {name!r}; there are {sorted(RECIPES)}.")
+        raise ValueError(f"Unknown recipe {name!r}; choose from {sorted(RECIPES)}.")
     if effort <= 0:
         raise ValueError(f"effort must be positive. Got {effort!r} instead.")
     clusterer = RECIPES[name]()
     if weights is not None:
         clusterer.pretext = _load_instead(clusterer.pretext, weights, prefix)
-    # Shortened is what the recipe says, and not what is said instead of it.
+    # `effort` shortens the recipe, and not the parameters that replace parts of it.
     clusterer.set_params(**_shorten(clusterer, effort))
     return clusterer.set_params(**parameters)
 

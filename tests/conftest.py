@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Options and data that all tests share."""
 
+import os
+
+# Before torch is imported: tests run in several processes, which share the cores, and
+# another number of threads acts like another seed.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 import torch
@@ -49,5 +55,5 @@ def blobs():
 @pytest.fixture
 def no_sizes(monkeypatch):
     """Let no head give way to one that follows a partition."""
-    monkeypatch.setattr("sklearn_scan._head_search._LESS_CUT", 1)
-    monkeypatch.setattr("sklearn_scan._head_search._LESS_CUT_TRAINED", 1)
+    monkeypatch.setattr("sklearn_scan._stages._following._LESS_CUT", 1)
+    monkeypatch.setattr("sklearn_scan._stages._following._LESS_CUT_TRAINED", 1)

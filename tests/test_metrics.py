@@ -270,7 +270,7 @@ def test_neighbor_purity_is_the_share_of_same_class_neighbours():
     ("neighbors", "span"), [([[2], [0]], "0 to 2"), ([[-2], [0]], "-2 to 0")]
 )
 def test_neighbors_must_be_row_numbers(neighbors, span):
-    with pytest.raises(ValueError, match=f"from {span}; needed .* from 0 to 1"):
+    with pytest.raises(ValueError, match=f"from {span}; expected .* from 0 to 1"):
         neighbor_purity_score(neighbors, [0, 1])
 
 

@@ -8,6 +8,7 @@ samples before an epoch has `begin_epoch` (see `StageNet`). A stage knows nothin
 devices, precision, checkpoints or progress.
 """
 
+from sklearn_scan._engine._cache import StageCache, Unfinished, identify_estimator
 from sklearn_scan._engine._data import (
     Batches,
     IndexedSamples,
@@ -27,15 +28,14 @@ from sklearn_scan._engine._runtime import (
     training_turn,
 )
 from sklearn_scan._engine._schedule import LR_SCHEDULES, OPTIMIZERS, Schedule
+from sklearn_scan._engine._stage import Stage
 from sklearn_scan._engine._trainer import (
     Trainer,
-    Unfinished,
     infer,
-    is_caching,
-    one_at_a_time,
-    settle_statistics,
+    refresh_statistics,
     wrap_trained,
 )
+from sklearn_scan._engine._warnings import warn_user
 
 __all__ = [
     "LR_SCHEDULES",
@@ -48,19 +48,21 @@ __all__ = [
     "SampleDraw",
     "Samples",
     "Schedule",
+    "Stage",
+    "StageCache",
     "StageNet",
     "Trainer",
     "Unfinished",
     "fingerprint",
+    "identify_estimator",
     "infer",
     "inference_batch",
-    "is_caching",
     "left_align",
     "make_step",
-    "one_at_a_time",
+    "refresh_statistics",
     "resolve_seed",
-    "settle_statistics",
     "spawn_seeds",
     "training_turn",
+    "warn_user",
     "wrap_trained",
 ]

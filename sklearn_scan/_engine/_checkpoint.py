@@ -91,16 +91,25 @@ class Checkpoint(Callback):
             ) from error
 
 
-def checkpoint_path(folder, stage, identity):
+def checkpoint_path(folder, name, identity):
     """Return the file of a stage that begins with what `identify_stage` says."""
-    return Path(folder) / f"{stage}-{identity[:16]}.pt"
+    return Path(folder) / f"{name}-{identity[:16]}.pt"
 
 
-def identify_stage(module, criterion, data, schedule, runtime):
+def refuse_checkpoint(stage, error):
+    """Say why there cannot be a checkpoint of a stage."""
+    raise ValueError(
+        "checkpoint= requires views, losses and optimizers that can be identified in a "
+        f"later process. Of the stage {stage.name!r}, {error}. Leave that out, or set "
+        "checkpoint=None."
+    ) from error
+
+
+def identify_stage(stage, runtime):
     """Return a hash of all that a stage begins with.
 
     That is the weights it is given, which hold what the stages before have done, the
-    data, the generator, the settings, and the code of the modules and of the optimiser
+    data, the generator, the settings, and the code of the modules and of the optimizer
     with all that it refers to. So no stage goes on where a different one stopped, or is
     taken for it.
 
@@ -113,6 +122,7 @@ def identify_stage(module, criterion, data, schedule, runtime):
     TypeError
         Where a part is not known again.
     """
+    module, criterion, schedule = stage.module, stage.criterion, stage.schedule
     parts = {"optimizer": schedule.optimizer}
     for name, part in (*module.named_modules(), *criterion.named_modules()):
         parts[f"{type(part).__name__} {name}".strip()] = _describe(part)
@@ -123,7 +133,7 @@ def identify_stage(module, criterion, data, schedule, runtime):
         "generator": torch.get_rng_state().numpy(),
         "weights": {k: v.cpu().numpy() for k, v in module.state_dict().items()},
         "parts": [(n, _fingerprint_part(n, part)) for n, part in parts.items()],
-        "data": (data.source.array, data.identity),
+        "data": (stage.data.source.array, stage.data.identity),
     }
     return joblib.hash(identity)
 
@@ -132,7 +142,7 @@ def _fingerprint_part(name, part):
     try:
         return fingerprint(part)
     except TypeError as error:
-        raise TypeError(f"{name} is not known again: {error}") from error
+        raise TypeError(f"{name} cannot be identified: {error}") from error
 
 
 def _describe(module):

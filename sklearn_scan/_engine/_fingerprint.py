@@ -227,12 +227,15 @@ class _Reader:
         if isinstance(reduced, str):
             return [reduced]
         make, args, *rest = reduced
-        if make in (copyreg.__newobj__, copyreg._reconstructor):
+        if make in (copyreg.__newobj__, _reconstructor):
             args = args[1:]  # after the class, which has been read
         # Of what is in a list or a dictionary there are iterators.
         rest = [list(r) if hasattr(r, "__next__") else r for r in rest]
         return map(self.read, (make, args, rest))
 
+
+# What old protocols of pickle make objects by; private in `copyreg`.
+_reconstructor = object().__reduce_ex__(0)[0]
 
 _BUILTINS = (
     types.BuiltinFunctionType,

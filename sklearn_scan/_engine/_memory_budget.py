@@ -8,13 +8,12 @@ the memory that is free, the stage takes smaller batches, and says so.
 
 Gradients that are added up over parts of a batch would not do: the losses compare the
 samples of a batch, or look at the mean over it, and batch normalisation sees the parts
-alone. A smaller batch is what the person would have asked for.
+alone. A smaller batch is what the user would have asked for.
 """
 
 import copy
 import math
 import os
-import sys
 import warnings
 from pathlib import Path
 
@@ -175,17 +174,15 @@ def _free_in_container(root="/sys/fs/cgroup"):
     return math.inf
 
 
-def warn_of_smaller_batches(stage, wanted, size, bytes_per_sample, free, source):
+def explain_smaller_batches(name, wanted, size, bytes_per_sample, free, source):
     """Say that a stage takes smaller batches than was asked for."""
-    warnings.warn(
+    return (
         f"Batches of {wanted} need about {_readable(wanted * bytes_per_sample)} of "
-        f"memory in {stage}, for samples of shape {source.format.tensor_shape}. "
-        f"{_readable(free)} are free, of which half is taken, so {stage} takes batches "
-        f"of {size}, and its result is that of batch_size={size}. Set that for {stage} "
-        "to be rid of this warning, or make room for larger batches: by smaller images "
-        "(image_shape), a smaller encoder, or more free memory.",
-        UserWarning,
-        stacklevel=_level_of_caller(),
+        f"memory in {name}, for samples of shape {source.format.tensor_shape}. "
+        f"{_readable(free)} are free, of which half is taken, so {name} takes batches "
+        f"of {size}, and its result is that of batch_size={size}. Set batch_size="
+        f"{size} for {name} to silence this warning, or make room for larger batches: "
+        "by smaller images (image_shape), a smaller encoder, or more free memory."
     )
 
 
@@ -195,17 +192,3 @@ def _readable(n_bytes):
             n_units = n_bytes / size
             return f"{n_units:.0f} {unit}" if n_units >= 10 else f"{n_units:.1f} {unit}"
     return f"{n_bytes:.0f} bytes"
-
-
-def _level_of_caller():
-    """Return the `stacklevel`, for who calls this, of the code that called `fit`.
-
-    Stages are reached by several ways, none of which the person knows.
-    """
-    level, frame = 1, sys._getframe(1)
-    libraries = ("sklearn_scan", "sklearn", "joblib", "contextlib")
-    while frame.f_back is not None:
-        if frame.f_globals.get("__name__", "").partition(".")[0] not in libraries:
-            break
-        level, frame = level + 1, frame.f_back
-    return level

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Telling the person, and scikit-learn's callbacks, how far `fit` has come."""
+"""Report to the user, and to scikit-learn's callbacks, how far `fit` has come."""
 
 import time
-import warnings
 from contextlib import contextmanager
 
 from skorch.callbacks import Callback
 
 from sklearn_scan._engine._net import StopStage
+from sklearn_scan._engine._warnings import warn_user
 
 
 class FitProgress:
@@ -43,18 +43,16 @@ class FitProgress:
         self.has_warned = False
 
     @contextmanager
-    def stage(self, name, n_epochs, lr_schedule, snapshot=None):
+    def stage(self, stage, n_epochs, lr_schedule):
         """Announce a stage; yield what its net calls: a recorder and a reporter.
 
-        `lr_schedule` may end the stage before `n_epochs`. `snapshot` returns the
-        attributes of an estimator that is ready to predict, as if `fit` had stopped
-        now; it is called where a callback asks for that.
+        `lr_schedule` may end the stage before `n_epochs`.
         """
-        task = self.context.subcontext(name, max_subtasks=n_epochs)
+        task = self.context.subcontext(stage.name, max_subtasks=n_epochs)
         task.call_on_fit_task_begin(estimator=self.estimator, X=self.X, y=self.y)
-        recorder = Recorder(self.history.setdefault(name, []))
+        recorder = Recorder(self.history.setdefault(stage.name, []))
         reporter = StageReporter(
-            self, task, name, n_epochs, lr_schedule, recorder.records, snapshot
+            self, task, stage, n_epochs, lr_schedule, recorder.records
         )
         yield recorder, reporter
         self.was_stopped |= reporter.was_stopped
@@ -62,18 +60,16 @@ class FitProgress:
             estimator=self.estimator,
             X=self.X,
             y=self.y,
-            reconstruction_attributes=snapshot,
+            reconstruction_attributes=stage.snapshot,
         )
 
     def warn_uncached(self, what, reason):
-        """Warn, once per fit, that something is learned anew in every fit."""
+        """Warn, once per fit, that something cannot be cached."""
         if not self.has_warned:
             self.has_warned = True
-            warnings.warn(
-                f"memory= does not hold {what}: {reason}. It is learned anew in every "
-                "fit.",
-                UserWarning,
-                stacklevel=2,
+            warn_user(
+                f"memory= does not hold {what}: {reason}. It is computed anew in every "
+                "fit."
             )
 
     def say(self, text):
@@ -114,7 +110,7 @@ class Recorder(Callback):
 
 
 class StageReporter(Callback):
-    """Passes each epoch of a net on to the person and to callbacks.
+    """Reports each epoch of a net to the user and to callbacks.
 
     Parameters
     ----------
@@ -122,20 +118,21 @@ class StageReporter(Callback):
         Of the whole fit.
     task : CallbackContext
         Of the stage.
-    name, n_epochs, lr_schedule, snapshot
+    stage : Stage
+        What is trained.
+    n_epochs, lr_schedule
         See `FitProgress.stage`.
     records : list of dict
         Of the epochs so far.
     """
 
-    def __init__(self, progress, task, name, n_epochs, lr_schedule, records, snapshot):
+    def __init__(self, progress, task, stage, n_epochs, lr_schedule, records):
         self.progress = progress
         self.task = task
-        self.name = name
+        self.stage = stage
         self.n_epochs = n_epochs
         self.lr_schedule = lr_schedule
         self.records = records
-        self.snapshot = snapshot
         self.was_stopped = False
 
     def on_epoch_begin(self, net, **kwargs):
@@ -154,7 +151,7 @@ class StageReporter(Callback):
             estimator=self.progress.estimator,
             X=self.progress.X,
             y=self.progress.y,
-            reconstruction_attributes=self.snapshot,
+            reconstruction_attributes=self.stage.snapshot,
         ):
             self.was_stopped = True
             raise StopStage
@@ -171,7 +168,7 @@ class StageReporter(Callback):
         left = record["seconds"] * (1 / done - 1)
         width = len(str(n_epochs))
         return (
-            f"[{type(self.progress.estimator).__name__}] {self.name:<13} "
+            f"[{type(self.progress.estimator).__name__}] {self.stage.name:<13} "
             f"{record['epoch']:>{width}}/{n_epochs}  {numbers}  "
             f"{record['seconds']:.1f} s, {left:.1f} s left"
         )

@@ -25,7 +25,7 @@ LR_SCHEDULES = ("one_cycle", "cosine", "constant")
 # What `PausingCycle` says in words.
 _RISE = 0.1
 _WINDOWS = 12
-_SETTLED = 0.04
+_FLAT = 0.04
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Schedule:
         "constant" stays.
     default_epochs, min_steps, max_steps : int
         What "auto" means.
-    settles : bool
+    ends_early : bool
         Whether "auto" may end earlier, under "one_cycle": see `PausingCycle`. For
         losses that fall while a stage learns.
     """
@@ -67,7 +67,7 @@ class Schedule:
     default_epochs: int = 60
     min_steps: int = 400
     max_steps: int = 10**9
-    settles: bool = False
+    ends_early: bool = False
 
     def n_epochs(self, n_samples):
         """Return the number of epochs, at most, for `n_samples` samples."""
@@ -95,7 +95,7 @@ class Schedule:
         epochs = self.n_epochs(n_samples)
         n_batches = n_even_batches(n_samples, self.batch_size)
         cycles_momentum = self.optimizer == "adamw"
-        is_adaptive = self.settles and self.epochs == "auto"
+        is_adaptive = self.ends_early and self.epochs == "auto"
         if is_adaptive and self.lr_schedule == "one_cycle" and epochs >= _WINDOWS:
             return PausingCycle(float(self.lr), epochs, n_batches, cycles_momentum)
         if self.lr_schedule == "constant":
@@ -122,7 +122,7 @@ class Schedule:
 
 
 class PausingCycle(Callback):
-    """One cycle that pauses halfway, until the loss has settled.
+    """One cycle that pauses halfway, until the loss is flat.
 
     The rate rises for a tenth of a cycle and falls along a cosine, as in "one_cycle",
     in a cycle of half of the longest run. In the middle of the cycle the rate stays
@@ -131,7 +131,7 @@ class PausingCycle(Callback):
     than a 25th of what the loss has fallen since the first epoch, or by less than its
     standard error. Then the cycle goes on to its end. Where the loss falls by more than
     twice as much when the middle is reached, and windows are of four epochs or more,
-    it is far from settled, and the longest run is taken. So stages that have learned
+    it is far from flat, and the longest run is taken. So stages that have learned
     what there is to learn take half of the longest run, and no stage takes more.
 
     Parameters
@@ -181,9 +181,9 @@ class PausingCycle(Callback):
         in_middle = len(self.losses) - self.pause == self.middle
         # Windows of two or three epochs are too short to tell.
         if in_middle and self.pause == 0 and self.window > 3:
-            self.is_far = not self._has_settled(2 * _SETTLED)
+            self.is_far = not self._has_flattened(2 * _FLAT)
         may_pause = in_middle and self.pause < self.longest_pause
-        self.is_pausing = may_pause and (self.is_far or not self._has_settled(_SETTLED))
+        self.is_pausing = may_pause and (self.is_far or not self._has_flattened(_FLAT))
 
     @property
     def planned_epochs(self):
@@ -208,7 +208,7 @@ class PausingCycle(Callback):
             return 0.04 + 0.96 * (1 - math.cos(math.pi * done / _RISE)) / 2
         return (1 + math.cos(math.pi * (done - _RISE) / (1 - _RISE))) / 2
 
-    def _has_settled(self, share):
+    def _has_flattened(self, share):
         recent = torch.tensor(self.losses[-2 * self.window :])
         before, now = (half.mean() for half in recent.split(self.window))
         error = recent.diff().std() / self.window**0.5

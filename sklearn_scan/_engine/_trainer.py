@@ -3,36 +3,34 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 import torch
-from joblib import Memory
 from torch.optim.swa_utils import update_bn
 
 from sklearn_scan._engine._allocator import kept_memory
+from sklearn_scan._engine._cache import StageCache, Unfinished
 from sklearn_scan._engine._checkpoint import (
     Checkpoint,
     checkpoint_path,
     identify_stage,
+    refuse_checkpoint,
 )
 from sklearn_scan._engine._data import Batches, Samples
-from sklearn_scan._engine._lock import hold
 from sklearn_scan._engine._memory_budget import (
     affordable_batch,
     available_memory,
+    explain_smaller_batches,
     inference_batch,
     is_surely_affordable,
     make_step,
     measure_sample,
-    warn_of_smaller_batches,
 )
 from sklearn_scan._engine._net import StageNet
 from sklearn_scan._engine._progress import FitProgress
 from sklearn_scan._engine._runtime import Runtime
-from sklearn_scan._engine._schedule import Schedule
+from sklearn_scan._engine._warnings import warn_user
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,8 @@ class Trainer:
     checkpoint : str, PathLike or None, default=None
         The folder in which stages write their state after every epoch, and look for
         one to go on from.
-    memory : joblib.Memory, default=Memory(None)
-        The cache of finished stages.
+    cache : StageCache, default=StageCache()
+        Keeps the weights of finished stages.
     batch_sizes : dict of int
         Per stage, the batch size that memory has room for, once it is known.
     """
@@ -57,180 +55,121 @@ class Trainer:
     runtime: Runtime
     progress: FitProgress
     checkpoint: str | PathLike | None = None
-    memory: Memory = field(default_factory=partial(Memory, None))
+    cache: StageCache = field(default_factory=StageCache)
     batch_sizes: dict = field(default_factory=dict, compare=False)
 
-    def plan_batches(self, stage, batch_size, data, prepare):
-        """Return the batch size of a stage: the wish, or what memory has room for.
-
-        It is found out once for a stage, with a warning where it is not the wish. To
-        ask before an earlier stage is trained spares the person a late surprise.
+    def run(self, stage):
+        """Train the module of a stage in place, or fetch its weights.
 
         Parameters
         ----------
-        stage : str
-            The name of the stage.
-        batch_size : int
-            The wish.
-        data : Samples
-            What the stage learns from.
-        prepare : callable
-            Returns the forward pass of the stage, as a function of a batch; called if
-            it has to be measured.
-        """
-        if stage not in self.batch_sizes:
-            self.batch_sizes[stage] = self._find_room(stage, batch_size, data, prepare)
-        return min(batch_size, self.batch_sizes[stage])
-
-    def _find_room(self, stage, batch_size, data, prepare):
-        wanted, free = min(batch_size, len(data)), available_memory(self.runtime.device)
-        if is_surely_affordable(wanted, data.source, free):
-            return batch_size
-        bytes_per_sample = measure_sample(prepare(), data, self.runtime)
-        size = affordable_batch(wanted, bytes_per_sample, free)
-        if size == wanted:
-            return batch_size
-        self.progress.say(f"{stage} takes batches of {size}, as memory is short")
-        warn_of_smaller_batches(
-            stage, wanted, size, bytes_per_sample, free, data.source
-        )
-        return size
-
-    def train(self, stage, module, criterion, data, schedule, snapshot=None):
-        """Train the module of a stage, or fetch its weights, and return its net.
-
-        Parameters
-        ----------
-        stage : str
-            The name of the stage.
-        module, criterion : nn.Module
-            The stage, as `StageNet` describes.
-        data : Samples or NeighborPairs
-            What it learns from.
-        schedule : Schedule
-            How long and how fast.
-        snapshot : callable or None, default=None
-            See `FitProgress.stage`.
+        stage : Stage
+            What to train.
 
         Returns
         -------
         net : StageNet
-            Trained, in evaluation mode, without optimiser and callbacks.
+            Trained, in evaluation mode, without optimizer and callbacks.
         """
-        prepare = partial(make_step, module, criterion, self.runtime)
-        size = self.plan_batches(stage, schedule.batch_size, data, prepare)
-        schedule = replace(schedule, batch_size=size)
-        job = _Job(self, stage, module, criterion, data, schedule, snapshot)
-        if not is_caching(self.memory):
-            return job.run()
-        try:
-            identity = job.identity
-        except TypeError as error:
-            self.progress.warn_uncached(f"the stage {stage!r}", error)
-            return job.run()
-        remember = self.memory.cache(_run_to_arrays, ignore=["job"])
-        with one_at_a_time(self.memory, lambda: f"{stage}-{identity}"):
-            try:
-                weights, records = remember(stage, identity, job)
-            except Unfinished:
-                pass
-        if job.net is not None:
-            return job.net
-        self.progress.say(f"{stage} taken from the cache")
-        self.progress.history[stage] = records
-        module.load_state_dict({k: torch.tensor(v) for k, v in weights.items()})
-        return wrap_trained(module, criterion, self.runtime)
-
-
-class Unfinished(Exception):
-    """Takes the result of a stage that a callback stopped past the cache.
-
-    What raises is not stored; the next fit would take it for the finished one.
-    """
-
-
-def is_caching(memory):
-    """Say whether a memory remembers anything."""
-    return not (isinstance(memory, Memory) and memory.location is None)
-
-
-def one_at_a_time(memory, identify):
-    """Make whoever wants what another process is computing wait for the cache.
-
-    A parallel search starts several candidates of one fold at once; without the lock
-    each of them would train what they share. `identify` returns what that is known by;
-    it may be slow, and is asked only where there is a cache.
-    """
-    location = getattr(memory, "location", None)
-    if location is None:
-        return nullcontext()
-    return hold(Path(location) / f"sklearn_scan-{identify()}.lock")
-
-
-def _run_to_arrays(stage, identity, job):
-    """Run a job; return its weights and its records as arrays and primitives."""
-    weights = job.run().module_.state_dict()
-    if job.was_stopped:
-        raise Unfinished
-    return (
-        {name: value.cpu().numpy() for name, value in weights.items()},
-        job.trainer.progress.history[stage],
-    )
-
-
-@dataclass
-class _Job:
-    """One stage to be trained; see `Trainer.train`."""
-
-    trainer: Trainer
-    stage: str
-    module: object
-    criterion: object
-    data: object
-    schedule: Schedule
-    snapshot: object
-    net: StageNet | None = None  # once it is trained
-    was_stopped: bool = False
-
-    @cached_property
-    def identity(self):
-        """Return a hash of all that the stage begins with."""
-        return identify_stage(
-            self.module, self.criterion, self.data, self.schedule, self.trainer.runtime
+        schedule = replace(stage.schedule, batch_size=self._find_batch_size(stage))
+        stage = replace(stage, schedule=schedule)
+        identity = self._identify(stage)
+        if identity is None or not self.cache.is_active:
+            return self.train(stage, identity)[0]
+        weights, records = self.cache.fetch(
+            _train_to_arrays,
+            stage.name,
+            identity,
+            stage,
+            self,
+            ignore=("stage", "trainer"),
+            lock=lambda: f"{stage.name}-{identity}",
         )
+        # What was trained just now has its weights already.
+        if stage.name not in self.progress.history:
+            self.progress.say(f"{stage.name} taken from the cache")
+            self.progress.history[stage.name] = records
+            weights = {name: torch.tensor(value) for name, value in weights.items()}
+            stage.module.load_state_dict(weights)
+        return wrap_trained(stage.module, stage.criterion, self.runtime)
 
-    def known_by(self):
-        """Return the identity; say why `checkpoint=` cannot be had without."""
+    def plan_batches(self, name, batch_size, source, prepare):
+        """Return the batch size of a stage: the wish, or what memory has room for.
+
+        It is found out once for a stage, with a warning where it is not the wish.
+        Called before earlier stages run, it warns the user early.
+
+        Parameters
+        ----------
+        name : str
+            Of the stage.
+        batch_size : int
+            The wish.
+        source : ArraySource
+            The samples.
+        prepare : callable
+            Returns the forward pass of the stage, as a function of a batch, and the
+            data set that batches come from; called if it has to be measured.
+        """
+        if name not in self.batch_sizes:
+            self.batch_sizes[name] = self._find_room(name, batch_size, source, prepare)
+        return min(batch_size, self.batch_sizes[name])
+
+    def _find_batch_size(self, stage):
+        def prepare():
+            step = make_step(stage.module, stage.criterion, self.runtime)
+            return step, stage.data
+
+        wish, source = stage.schedule.batch_size, stage.data.source
+        return self.plan_batches(stage.name, wish, source, prepare)
+
+    def _find_room(self, name, batch_size, source, prepare):
+        wanted = min(batch_size, len(source))
+        free = available_memory(self.runtime.device)
+        if is_surely_affordable(wanted, source, free):
+            return batch_size
+        bytes_per_sample = measure_sample(*prepare(), self.runtime)
+        size = affordable_batch(wanted, bytes_per_sample, free)
+        if size == wanted:
+            return batch_size
+        self.progress.say(f"{name} takes batches of {size}, as memory is short")
+        warn_user(
+            explain_smaller_batches(name, wanted, size, bytes_per_sample, free, source)
+        )
+        return size
+
+    def _identify(self, stage):
+        """Return what a stage is known by; None if not needed, or not to be had.
+
+        A checkpoint cannot do without; a cache can, with a warning.
+        """
+        if self.checkpoint is None and not self.cache.is_active:
+            return None
         try:
-            return self.identity
+            return identify_stage(stage, self.runtime)
         except TypeError as error:
-            raise ValueError(
-                "checkpoint= needs views, losses and optimisers that are known again, "
-                f"and of the stage {self.stage!r}, {error}. Leave that out, or leave "
-                "checkpoint out."
-            ) from error
+            if self.checkpoint is not None:
+                refuse_checkpoint(stage, error)
+            self.progress.warn_uncached(f"the stage {stage.name!r}", error)
 
-    def run(self):
-        """Train, from a checkpoint if there is one, and return the net."""
-        runtime, schedule, data = self.trainer.runtime, self.schedule, self.data
+    def train(self, stage, identity):
+        """Train a stage; return its net, and whether a callback stopped it."""
+        runtime, schedule, data = self.runtime, stage.schedule, stage.data
         epochs = schedule.n_epochs(len(data))
         lr_schedule = schedule.make_lr_schedule(len(data))
-        stage = self.trainer.progress.stage(
-            self.stage, epochs, lr_schedule, self.snapshot
-        )
-        with stage as (recorder, reporter):
+        announced = self.progress.stage(stage, epochs, lr_schedule)
+        with announced as (recorder, reporter):
             callbacks = [("lr_schedule", lr_schedule), ("recorder", recorder)]
             n_done = 0
-            if self.trainer.checkpoint is not None:
-                folder = self.trainer.checkpoint
-                path = checkpoint_path(folder, self.stage, self.known_by())
+            if self.checkpoint is not None:
+                path = checkpoint_path(self.checkpoint, stage.name, identity)
                 checkpoint = Checkpoint(path, recorder, lr_schedule)
                 n_done = checkpoint.n_done
                 # Before the reporter, which may be told to stop.
                 callbacks.append(("checkpoint", checkpoint))
             net = StageNet(
-                self.module.to(runtime.device, memory_format=torch.channels_last),
-                criterion=self.criterion,
+                stage.module.to(runtime.device, memory_format=torch.channels_last),
+                criterion=stage.criterion,
                 runtime=runtime,
                 optimizer=schedule.make_optimizer,
                 lr=schedule.lr,
@@ -241,9 +180,20 @@ class _Job:
             )
             with kept_memory(runtime.device):
                 net.fit(data)
-        self.was_stopped = reporter.was_stopped
-        self.net = finish(net)
-        return self.net
+        return trim(net), reporter.was_stopped
+
+
+def _train_to_arrays(name, identity, stage, trainer):
+    """Train a stage; return its weights and its records as arrays and primitives."""
+    net, was_stopped = trainer.train(stage, identity)
+    weights = net.module_.state_dict()
+    result = (
+        {name: value.cpu().numpy() for name, value in weights.items()},
+        trainer.progress.history[name],
+    )
+    if was_stopped:
+        raise Unfinished(result)
+    return result
 
 
 def wrap_trained(module, criterion, runtime):
@@ -254,11 +204,11 @@ def wrap_trained(module, criterion, runtime):
         runtime=runtime,
         device=runtime.device,
     )
-    return finish(net.initialize())
+    return trim(net.initialize())
 
 
-def finish(net):
-    """Let go of what only training needs: optimiser, callbacks, gradients."""
+def trim(net):
+    """Let go of what only training needs: optimizer, callbacks, gradients."""
     net.optimizer_.zero_grad(set_to_none=True)
     types = {"module": type(net.module), "criterion": type(net.criterion)}
     # A factory of the user need not be picklable.
@@ -271,7 +221,7 @@ def finish(net):
     return net
 
 
-def settle_statistics(encoder, source, batch_size):
+def refresh_statistics(encoder, source, batch_size):
     """Take the statistics of batch normalisation from the samples as they are.
 
     During training they come from random views, which are darker, blurrier and more

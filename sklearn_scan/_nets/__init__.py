@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Networks: encoders by name, class or factory, and the heads on top of them."""
 
+from sklearn_scan._nets._cluster_network import ClusterNetwork
 from sklearn_scan._nets._encoders import ENCODERS, ConvNet, Encoder, build_encoder
 from sklearn_scan._nets._heads import (
-    ClusterHeads,
+    LinearHeads,
     Projector,
     UnitLength,
     at_least_float32,
@@ -12,9 +13,10 @@ from sklearn_scan._nets._heads import (
 
 __all__ = [
     "ENCODERS",
-    "ClusterHeads",
+    "ClusterNetwork",
     "ConvNet",
     "Encoder",
+    "LinearHeads",
     "Projector",
     "UnitLength",
     "at_least_float32",

@@ -36,6 +36,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.network = network
         self.n_features = n_features
+        self.sample_shape = tuple(format.tensor_shape)
         shape = (-1, 1, 1) if len(format.tensor_shape) == 3 else (-1,)
         std = torch.tensor(format.std).view(shape)
         self.register_buffer("mean", torch.tensor(format.mean).view(shape))
@@ -173,8 +174,8 @@ def build_encoder(encoder, format):
         encoder = ENCODERS[encoder]
     if isinstance(encoder, nn.Module):
         raise TypeError(
-            f"encoder is the module {type(encoder).__name__}; needed is a class or a "
-            "function that makes one, so that every fit starts afresh."
+            f"encoder is the module {type(encoder).__name__}; pass a class or a "
+            "function that returns one, so that every fit starts anew."
         )
     # A copy, should the factory give the same module every time.
     network = copy.deepcopy(encoder(shape))
@@ -204,6 +205,6 @@ def _measure(network, shape):
     if features.ndim != 2 or len(features) != 2:
         raise ValueError(
             f"The encoder returned features of shape {tuple(features.shape)} for a "
-            "batch of 2 samples; needed is (2, n_features)."
+            "batch of 2 samples; expected (2, n_features)."
         )
     return network, int(features.shape[1])

@@ -44,27 +44,27 @@ class UnitLength(nn.Module):
         return F.normalize(features, dim=1)
 
 
-class ClusterHeads(nn.Module):
+class LinearHeads(nn.Module):
     """Several linear classifiers on the same features, as one matrix product.
 
     Parameters
     ----------
     n_in : int
         Length of a feature vector.
-    n_clusters : int
-        Clusters per head.
+    n_classes : int
+        Classes, or clusters, per head.
     n_heads : int, default=1
         How many heads there are, each with its own random start.
     """
 
-    def __init__(self, n_in, n_clusters, n_heads=1):
+    def __init__(self, n_in, n_classes, n_heads=1):
         super().__init__()
-        self.n_clusters = n_clusters
+        self.n_classes = n_classes
         self.n_heads = n_heads
-        self.linear = nn.Linear(n_in, n_heads * n_clusters)
+        self.linear = nn.Linear(n_in, n_heads * n_classes)
 
     def forward(self, features):
-        """Return logits (n_heads, b, n_clusters), in float32, for features (b, n_in).
+        """Return logits (n_heads, b, n_classes), in float32, for features (b, n_in).
 
         In bfloat16 a confidence above 0.99 would have two values. In memory samples
         come last, along which a softmax over few clusters takes a tenth of the time.
@@ -72,12 +72,12 @@ class ClusterHeads(nn.Module):
         weight, bias = self.linear.weight, self.linear.bias[:, None]
         with torch.autocast(features.device.type, enabled=False):
             logits = torch.addmm(bias, weight, features.float().T)
-        return logits.view(self.n_heads, self.n_clusters, -1).transpose(1, 2)
+        return logits.view(self.n_heads, self.n_classes, -1).transpose(1, 2)
 
     def select(self, head):
-        """Return head number `head` as `ClusterHeads` of its own."""
-        alone = ClusterHeads(self.linear.in_features, self.n_clusters)
-        rows = slice(head * self.n_clusters, (head + 1) * self.n_clusters)
+        """Return head number `head` as `LinearHeads` of its own."""
+        alone = LinearHeads(self.linear.in_features, self.n_classes)
+        rows = slice(head * self.n_classes, (head + 1) * self.n_classes)
         with torch.no_grad():
             alone.linear.weight.copy_(self.linear.weight[rows])
             alone.linear.bias.copy_(self.linear.bias[rows])

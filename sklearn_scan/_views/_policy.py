@@ -75,7 +75,7 @@ def build_views(views, source, *, strong=False):
     shape = source.format.tensor_shape
     if isinstance(views, nn.Module):
         raise TypeError(
-            f"views is the module {type(views).__name__}; needed is a class or a "
+            f"views is the module {type(views).__name__}; pass a class or a "
             "function that makes one, given the shape of a sample."
         )
     if callable(views):

@@ -2,11 +2,14 @@
 """Which classes went to which clusters, as a picture."""
 
 from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from sklearn_scan._typing import SamplesLike
 from sklearn_scan.inspection._plotting import import_pyplot
-from sklearn_scan.metrics import aligned_confusion_matrix
+from sklearn_scan.metrics import Superclasses, aligned_confusion_matrix
 
 # More do not fit beside each other in a figure of ordinary size.
 _MAX_VALUES = 15
@@ -64,7 +67,14 @@ class ConfusionDisplay:
     >>> matplotlib.pyplot.close(display.figure_)
     """
 
-    def __init__(self, matrix, *, class_names, cluster_names, superclasses=None):
+    def __init__(
+        self,
+        matrix: Any,
+        *,
+        class_names: Any,
+        cluster_names: Any,
+        superclasses: Superclasses = None,
+    ):
         self.matrix = matrix
         self.class_names = class_names
         self.cluster_names = cluster_names
@@ -73,14 +83,14 @@ class ConfusionDisplay:
     @classmethod
     def from_predictions(
         cls,
-        y_true,
-        y_pred,
+        y_true: ArrayLike,
+        y_pred: ArrayLike,
         *,
-        superclasses=None,
-        normalize="true",
-        class_names=None,
-        ax=None,
-    ):
+        superclasses: Superclasses = None,
+        normalize: Literal["true"] | None = "true",
+        class_names: Any = None,
+        ax: Any = None,
+    ) -> "ConfusionDisplay":
         """Plot the clusters of samples whose classes are known.
 
         Parameters
@@ -132,15 +142,15 @@ class ConfusionDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        y,
+        estimator: Any,
+        X: SamplesLike,
+        y: Any,
         *,
-        superclasses=None,
-        normalize="true",
-        class_names=None,
-        ax=None,
-    ):
+        superclasses: Superclasses = None,
+        normalize: Literal["true"] | None = "true",
+        class_names: Any = None,
+        ax: Any = None,
+    ) -> "ConfusionDisplay":
         """Plot the clusters that a fitted estimator predicts.
 
         Parameters
@@ -168,7 +178,14 @@ class ConfusionDisplay:
             ax=ax,
         )
 
-    def plot(self, *, ax=None, cmap="Blues", include_values=None, colorbar=True):
+    def plot(
+        self,
+        *,
+        ax: Any = None,
+        cmap: Any = "Blues",
+        include_values: bool | None = None,
+        colorbar: bool = True,
+    ) -> "ConfusionDisplay":
         """Plot the matrix.
 
         Parameters

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What is in each cluster, as a picture."""
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklearn_scan._sources import ArraySource, check_samples, find_paths
+from sklearn_scan._inputs import ArraySource, check_samples, find_paths
+from sklearn_scan._typing import RandomState, SamplesLike
 from sklearn_scan.inspection._plotting import import_pyplot
 
 _ACCENT, _QUIET = "#d1495b", "0.4"
@@ -66,7 +70,7 @@ class PrototypesDisplay:
     >>> matplotlib.pyplot.close(display.figure_)
     """
 
-    def __init__(self, images, *, indices, sizes, confidences):
+    def __init__(self, images: Any, *, indices: Any, sizes: Any, confidences: Any):
         self.images = images
         self.indices = indices
         self.sizes = sizes
@@ -74,8 +78,15 @@ class PrototypesDisplay:
 
     @classmethod
     def from_estimator(
-        cls, clusterer, X, *, n_members=8, random_state=0, cmap="gray", ax=None
-    ):
+        cls,
+        clusterer: Any,
+        X: SamplesLike,
+        *,
+        n_members: int = 8,
+        random_state: RandomState = 0,
+        cmap: Any = "gray",
+        ax: Any = None,
+    ) -> "PrototypesDisplay":
         """Plot the clusters of the samples that a clusterer was fitted on.
 
         Parameters
@@ -132,7 +143,7 @@ class PrototypesDisplay:
         )
         return display.plot(cmap=cmap, ax=ax)
 
-    def plot(self, *, cmap="gray", ax=None):
+    def plot(self, *, cmap: Any = "gray", ax: Any = None) -> "PrototypesDisplay":
         """Plot the images.
 
         Parameters
@@ -239,18 +250,21 @@ def _choose(clusterer, n_members, random_state):
 def _read(clusterer, X, indices):
     """Return for each cluster the images at its indices, as they are drawn."""
     paths = find_paths(X)
-    X = check_samples(clusterer, X, reset=False) if paths is None else paths
+    spec, name = clusterer.input_spec_, type(clusterer).__name__
+    # As `predict` does: columns of a DataFrame in another order are refused.
+    validate = partial(validate_data, clusterer, reset=False)
+    X = check_samples(X, spec, name, validate) if paths is None else paths
     if len(X) != len(clusterer.labels_):
         raise ValueError(
-            f"X has {len(X)} samples, but {type(clusterer).__name__} was fitted on "
+            f"X has {len(X)} samples, but {name} was fitted on "
             f"{len(clusterer.labels_)}. Pass what it was fitted on."
         )
     shown = np.concatenate(indices)
     if paths is None:
         X = X[shown]
     else:
-        X = check_samples(clusterer, [paths[i] for i in shown], reset=False)
-    decoded = ArraySource(X, clusterer._format, "cpu").read(torch.arange(len(X)))
+        X = check_samples([paths[i] for i in shown], spec, name)
+    decoded = ArraySource(X, spec.format, "cpu").read(torch.arange(len(X)))
     drawable = _as_drawn(decoded.movedim(1, -1).clamp(0, 1).numpy())
     return np.split(drawable, np.cumsum([len(each) for each in indices])[:-1])
 

@@ -1,26 +1,28 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The views of given images, side by side, for a person to judge."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
 from sklearn_scan._engine import Runtime, resolve_seed
-from sklearn_scan._sources import ArraySource, check_samples
+from sklearn_scan._inputs import ArraySource, learn_samples
+from sklearn_scan._typing import Floats, RandomState, SamplesLike, Shape, ViewsLike
 from sklearn_scan._views import build_views
 from sklearn_scan.inspection._plotting import import_pyplot
-from sklearn_scan.pretext import SimCLR
 
 
 def draw_views(
-    X,
-    views="auto",
+    X: SamplesLike,
+    views: ViewsLike = "auto",
     *,
-    strong=False,
-    n_images=8,
-    n_views=8,
-    image_shape=None,
-    random_state=None,
-):
+    strong: bool = False,
+    n_images: int = 8,
+    n_views: int = 8,
+    image_shape: Shape = None,
+    random_state: RandomState = None,
+) -> Floats:
     """Draw random views of the first images of `X`.
 
     A view should change how an image looks and not what it shows. Half of the mistakes
@@ -56,15 +58,14 @@ def draw_views(
     >>> draw_views(load_digits().images, n_images=3, n_views=5).shape
     (3, 6, 8, 8, 1)
     """
-    carrier = SimCLR()
-    X = check_samples(carrier, X, image_shape=image_shape, reset=True)
+    X, format, _, _ = learn_samples(X, image_shape)
     if X.ndim == 2:
         raise ValueError(
             f"X has shape {X.shape}: rows cannot be drawn. Pass images, or image_shape "
             "if the rows are images."
         )
     runtime = Runtime.resolve("cpu", "float32")
-    source = ArraySource(X, carrier._format, runtime.device)
+    source = ArraySource(X, format, runtime.device)
     with runtime.isolated(resolve_seed(random_state)):
         draw = build_views(views, source, strong=strong)
         images = source.read(torch.arange(min(n_images, len(X))))
@@ -72,7 +73,9 @@ def draw_views(
     return np.ascontiguousarray(grid.movedim(2, -1).numpy())
 
 
-def plot_views(X, views="auto", *, ax=None, **kwargs):
+def plot_views(
+    X: SamplesLike, views: ViewsLike = "auto", *, ax: Any = None, **kwargs
+) -> Any:
     """Plot what `draw_views` draws: a row per image, the image itself first.
 
     Parameters

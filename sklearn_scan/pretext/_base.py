@@ -2,45 +2,42 @@
 """What all pretext tasks share: everything but the task.
 
 A pretext task is a subclass of `BasePretext` in a file of its own with one method,
-`_make_task(encoder, views, n_samples)`, that returns a module and a criterion (see
-`sklearn_scan._engine`); the module keeps the encoder as `encoder`. `_dataset` says what
-the module is given of each batch. The package exports the task by name.
+`make_task(encoder, views, n_samples)`, that returns a module and a criterion (see
+`sklearn_scan._engine`); the module keeps the encoder as `encoder`. `make_data` says
+what the module is given of each batch. The package exports the task by name.
 """
 
-import copy
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from functools import partial
 from numbers import Integral, Real
 
-import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
-from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from sklearn_scan._compat import (
-    CallbackSupportMixin,
-    Interval,
-    StrOptions,
-    with_callbacks,
-)
+from sklearn_scan._compat import Interval, StrOptions
 from sklearn_scan._engine import (
     LR_SCHEDULES,
     OPTIMIZERS,
-    FitProgress,
-    Runtime,
     Samples,
     Schedule,
-    Trainer,
-    infer,
+    Stage,
+    make_step,
     resolve_seed,
-    wrap_trained,
 )
-from sklearn_scan._nets import ENCODERS, UnitLength, build_encoder
-from sklearn_scan._sources import ArraySource, check_samples
+from sklearn_scan._nets import build_encoder
+from sklearn_scan._typing import (
+    AutoInt,
+    Device,
+    EncoderLike,
+    LRSchedule,
+    OptimizerLike,
+    Precision,
+    RandomState,
+    Shape,
+    ViewsLike,
+)
 from sklearn_scan._views import POLICIES, build_views
+from sklearn_scan.pretext._caching import fit_embed_once
+from sklearn_scan.pretext._encoder import BaseEncoder
 
 _SHARED_PARAMETERS = """encoder : str, class or callable, default="auto"
         The network to train. "auto" is an MLP for rows, a small convolutional network
@@ -93,41 +90,11 @@ _SHARED_PARAMETERS = """encoder : str, class or callable, default="auto"
     verbose : int, default=0
         1 prints a line per epoch."""
 
-_SHARED_ATTRIBUTES = """net_ : skorch.NeuralNet
-        The net of the task, in evaluation mode; its module has the trained encoder as
-        `net_.module_.encoder`.
-    history_ : list of dict
-        One record per epoch.
-    image_shape_ : tuple of int or None
-        Shape of one image as given; None for rows.
-    paths_ : list of str
-        The files, where `X` was a folder or paths.
-    n_features_in_ : int
-        Length of the second axis of `X`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, where `X` had any."""
 
-
-def forget(estimator):
-    """Drop what an earlier fit has learned.
-
-    After a fit that failed, `predict` must not answer from the fit before.
-    """
-    for name in [n for n in vars(estimator) if n.endswith("_") and n[0] != "_"]:
-        delattr(estimator, name)
-
-
-class BasePretext(
-    CallbackSupportMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    BaseEstimator,
-    ABC,
-):
+class BasePretext(BaseEncoder):
     """Base class of the pretext tasks."""
 
     _parameter_constraints = {
-        "encoder": [StrOptions({"auto", *ENCODERS}), callable],
         "views": [StrOptions(set(POLICIES)), tuple, callable],
         "epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
@@ -135,37 +102,34 @@ class BasePretext(
         "lr": [Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "lr_schedule": [StrOptions(set(LR_SCHEDULES))],
-        "image_shape": [tuple, list, None],
-        "device": [str, torch.device],
-        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
+    trains = True
+    #: Whether the loss falls while the task learns, so that the training can end where
+    #: it no longer does. (A queue or a moving target makes it rise.)
+    ends_early = False
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if cls.__doc__:
-            cls.__doc__ = cls.__doc__.replace(
-                "{shared_parameters}", _SHARED_PARAMETERS
-            ).replace("{shared_attributes}", _SHARED_ATTRIBUTES)
+            cls.__doc__ = cls.__doc__.replace("{shared_parameters}", _SHARED_PARAMETERS)
 
     @abstractmethod
     def __init__(
         self,
         *,
-        encoder,
-        views,
-        epochs,
-        batch_size,
-        optimizer,
-        lr,
-        weight_decay,
-        lr_schedule,
-        image_shape,
-        device,
-        precision,
-        random_state,
-        verbose,
+        encoder: EncoderLike,
+        views: ViewsLike,
+        epochs: AutoInt,
+        batch_size: int,
+        optimizer: OptimizerLike,
+        lr: float,
+        weight_decay: float,
+        lr_schedule: LRSchedule,
+        image_shape: Shape,
+        device: Device,
+        precision: Precision,
+        random_state: RandomState,
+        verbose: int,
     ):
         self.encoder = encoder
         self.views = views
@@ -182,67 +146,43 @@ class BasePretext(
         self.verbose = verbose
 
     @abstractmethod
-    def _make_task(self, encoder, views, n_samples):
-        """Return the module, which has `encoder`, and the criterion of the task."""
-
-    # What the module is given of each batch; a task that remembers something of every
-    # sample takes `IndexedSamples`.
-    _dataset = Samples
-    # Whether the loss falls while the task learns, so that the training can end where
-    # it no longer does. (A queue or a moving target makes it rise.)
-    _settles = False
-    # False where `fit` has nothing to learn.
-    _trains = True
-
-    @with_callbacks
-    def fit(self, X, y=None):
-        """Train the encoder.
+    def make_task(self, encoder, views, n_samples):
+        """Return the module, which has `encoder`, and the criterion of the task.
 
         Parameters
         ----------
-        X : array-like of shape (n, h, w), (n, h, w, c), (n, c, h, w) or (n, d)
-            Images or rows; or a folder, or a sequence of paths, of image files.
-        y : None
-            Ignored.
+        encoder : Encoder
+            From samples to features.
+        views : nn.Module
+            From a batch to random views of it.
+        n_samples : int
+            How many there are to learn from.
 
         Returns
         -------
-        self : object
-            The fitted transformer.
+        module, criterion : nn.Module
+            See `sklearn_scan._engine`.
         """
-        self._validate_params()
-        forget(self)
-        X = check_samples(self, X, image_shape=self.image_shape, reset=True)
-        runtime = Runtime.resolve(self.device, self.precision)
-        context = self._init_callback_context(max_subtasks=1)
-        context.call_on_fit_task_begin(estimator=self, X=X)
-        progress = FitProgress(self, context, self.verbose, X, y)
-        # There from the start, so that callbacks can read it.
-        self.history_ = progress.history.setdefault("pretext", [])
-        self._fit_samples(X, Trainer(runtime, progress))
-        context.call_on_fit_task_end(estimator=self, X=X)
-        return self
 
-    def transform(self, X):
-        """Embed samples.
+    def make_data(self, source, module):
+        """Return the data set of the task; one that knows each sample, if need be."""
+        return Samples(source)
+
+    def build(self, source):
+        """Return the module of the task, with an untrained encoder, and the criterion.
 
         Parameters
         ----------
-        X : array-like
-            Samples of the shape that `fit` saw.
-
-        Returns
-        -------
-        embedding : ndarray of shape (n_samples, n_features_out), dtype float32
-            Features of the encoder, each row of length one.
+        source : ArraySource
+            The samples.
         """
-        check_is_fitted(self)
-        X = check_samples(self, X, image_shape=self.image_shape, reset=False)
-        return self._embed(X, Runtime.resolve(self.device, self.precision))
+        encoder = build_encoder(self.encoder, source.format)
+        return self.make_task(encoder, build_views(self.views, source), len(source))
 
-    def _fit_samples(self, X, trainer):
+    def fit_samples(self, X, input_spec, trainer):
         """Train on checked samples, as the stage "pretext" of `trainer`."""
-        source = ArraySource(X, self._format, trainer.runtime.device)
+        self._take_input_spec(input_spec)
+        source = self._open(X, trainer.runtime)
         schedule = Schedule(
             self.epochs,
             int(self.batch_size),
@@ -250,57 +190,41 @@ class BasePretext(
             self.weight_decay,
             self.optimizer,
             self.lr_schedule,
-            settles=self._settles,
+            ends_early=self.ends_early,
         )
         with trainer.runtime.isolated(resolve_seed(self.random_state)):
-            module, criterion = self._build(source)
-            self.net_ = trainer.train(
-                "pretext", module, criterion, self._dataset(source), schedule
-            )
+            module, criterion = self.build(source)
+            data = self.make_data(source, module)
+            stage = Stage("pretext", module, criterion, data, schedule)
+            self.net_ = trainer.run(stage)
         self.history_ = trainer.progress.history["pretext"]
 
-    def _build(self, source):
-        encoder = build_encoder(self.encoder, self._format)
-        return self._make_task(encoder, build_views(self.views, source), len(source))
+    def fit_embed(self, X, input_spec, trainer):
+        """Train on checked samples, or fetch what was learned; return the embedding."""
+        return fit_embed_once(self, X, input_spec, trainer)
 
-    def _embed(self, X, runtime):
-        """Embed checked samples."""
-        source = ArraySource(X, self._format, runtime.device)
-        return infer(self.make_embedder().to(runtime.device), source).numpy()
+    def _plan_own_batches(self, source, build, trainer):
+        """Find out which batches of the pretext itself memory has room for.
 
-    def make_encoder(self):
-        """Return a copy of the trained encoder."""
-        return copy.deepcopy(self.net_.module_.encoder)
+        Its `batch_size` becomes what there is room for, so that a cache does not hold
+        the result under another name.
+        """
+        if self.is_fitted:
+            return
+        wish = int(self.batch_size)
+        size = trainer.plan_batches(
+            "pretext", wish, source, partial(self._prepare_step, source, build, trainer)
+        )
+        if size < wish:
+            self.set_params(batch_size=size)
 
-    def make_embedder(self):
-        """Return the trained module from samples, as decoded, to the embedding."""
-        return nn.Sequential(self.make_encoder(), UnitLength())
+    def _prepare_step(self, source, build, trainer):
+        encoder = build()
+        with trainer.runtime.isolated(0):
+            # What views keep is not kept for a backward pass.
+            module, criterion = self.make_task(encoder, nn.Identity(), len(source))
+        step = make_step(module, criterion, trainer.runtime)
+        return step, self.make_data(source, module)
 
-    @property
-    def _n_features_out(self):
-        return self.net_.module_.encoder.n_features
-
-    def _get_state(self):
-        """Return what was learned as arrays and primitives, which can be cached."""
-        weights = self.net_.module_.state_dict()
-        return {
-            "weights": {name: value.cpu().numpy() for name, value in weights.items()},
-            "history": self.history_,
-        }
-
-    def _set_state(self, state, X, runtime):
-        """Take over what was learned on the checked samples `X`."""
-        with runtime.isolated(0):
-            module, criterion = self._build(
-                ArraySource(X, self._format, runtime.device)
-            )
-            weights = {name: torch.tensor(w) for name, w in state["weights"].items()}
-            module.load_state_dict(weights)
-        self.net_ = wrap_trained(module, criterion, runtime)
-        self.history_ = state["history"]
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
+    def _build_encoder(self, source):
+        return build_encoder(self.encoder, source.format)

@@ -8,6 +8,17 @@ from torch import nn
 
 from sklearn_scan._compat import Interval
 from sklearn_scan._nets import Projector
+from sklearn_scan._typing import (
+    AutoInt,
+    Device,
+    EncoderLike,
+    LRSchedule,
+    OptimizerLike,
+    Precision,
+    RandomState,
+    Shape,
+    ViewsLike,
+)
 from sklearn_scan.pretext._base import BasePretext
 from sklearn_scan.pretext._momentum import MovingAverage, unit_rows
 
@@ -77,7 +88,7 @@ class BYOL(BasePretext):
     (200,)
     """
 
-    _parameter_constraints = BasePretext._parameter_constraints | {
+    _parameter_constraints = {
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "n_projection": [Interval(Integral, 1, None, closed="left")],
     }
@@ -85,21 +96,21 @@ class BYOL(BasePretext):
     def __init__(
         self,
         *,
-        momentum=0.9,
-        n_projection=128,
-        encoder="auto",
-        views="auto",
-        epochs="auto",
-        batch_size=256,
-        optimizer="adamw",
-        lr=3e-3,
-        weight_decay=1e-4,
-        lr_schedule="one_cycle",
-        image_shape=None,
-        device="auto",
-        precision="auto",
-        random_state=None,
-        verbose=0,
+        momentum: float = 0.9,
+        n_projection: int = 128,
+        encoder: EncoderLike = "auto",
+        views: ViewsLike = "auto",
+        epochs: AutoInt = "auto",
+        batch_size: int = 256,
+        optimizer: OptimizerLike = "adamw",
+        lr: float = 3e-3,
+        weight_decay: float = 1e-4,
+        lr_schedule: LRSchedule = "one_cycle",
+        image_shape: Shape = None,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
     ):
         self.momentum = momentum
         self.n_projection = n_projection
@@ -119,7 +130,7 @@ class BYOL(BasePretext):
             verbose=verbose,
         )
 
-    def _make_task(self, encoder, views, n_samples):
+    def make_task(self, encoder, views, n_samples):
         projector = nn.Sequential(
             Projector(encoder.n_features, self.n_projection),
             nn.BatchNorm1d(self.n_projection, affine=False),

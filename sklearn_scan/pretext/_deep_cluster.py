@@ -2,59 +2,74 @@
 """DeepCluster: cluster what was learned, and learn what was clustered."""
 
 import copy
-import sys
-import warnings
-from functools import partial
 from numbers import Integral
 
 import torch
 import torch.nn.functional as F
 from sklearn.base import ClusterMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sklearn_scan._compat import Interval, StrOptions
 from sklearn_scan._engine import Runtime, Samples, infer, resolve_seed
 from sklearn_scan._engine._data import n_even_batches
-from sklearn_scan._nets import ClusterHeads
-from sklearn_scan._sources import ArraySource, check_samples
+from sklearn_scan._nets import LinearHeads
+from sklearn_scan._typing import (
+    AutoInt,
+    Device,
+    EncoderLike,
+    Labels,
+    LRSchedule,
+    OptimizerLike,
+    Precision,
+    RandomState,
+    SamplesLike,
+    Shape,
+    ViewsLike,
+)
 from sklearn_scan.metrics import hungarian_accuracy_score
 from sklearn_scan.pretext._base import BasePretext
+from sklearn_scan.pretext._kmeans import (
+    BLOCK,
+    find_centroids,
+    nearest,
+    principal_axes,
+)
 
 # Steps that a new classifier needs before its errors say something of the features.
 _MIN_STEPS = 40
 # Standard deviation of the weights of a new classifier, the paper's.
 _INITIAL_WEIGHT = 0.01
-_N_ITERATIONS = 20
 # Runs of k-means for the clusters that are kept, of which the best counts.
 _N_FINAL_RUNS = 10
-# Variance below which there is but rounding, relative to the square of the features.
-_ROUNDING = 1e-10
-# How far the halves of a split cluster are moved, relative to its spread.
-_PERTURBATION = 1e-3
-# Rows that are held at a time in double precision, or with their distances to all
-# centroids.
-_BLOCK = 8192
 
 
 class PseudoLabelled(Samples):
     """Batches of samples with the clusters that they are in.
 
     An epoch draws as many samples as there are, uniformly over the clusters.
+
+    Parameters
+    ----------
+    source : ArraySource
+        The samples.
+    network : ClusteredNetwork
+        Knows their clusters.
     """
 
-    def __init__(self, source):
+    def __init__(self, source, network):
         super().__init__(source)
-        self.labels = torch.zeros(len(source), dtype=torch.int64)
+        self.network = network
 
     def order(self):
         """Return the indices of one epoch, in the order of their visit."""
-        return draw_uniformly(self.labels)
+        return draw_uniformly(self.network.labels.cpu())
 
     def read(self, indices):
         """Return the tuple (samples, labels), both on the device."""
-        return self.source.read(indices), self.labels[indices].to(self.source.device)
+        labels = self.network.labels
+        labels = labels[indices.to(labels.device)].to(self.source.device)
+        return self.source.read(indices), labels
 
 
 class DeepCluster(ClusterMixin, BasePretext):
@@ -136,7 +151,7 @@ class DeepCluster(ClusterMixin, BasePretext):
     True
     """
 
-    _parameter_constraints = BasePretext._parameter_constraints | {
+    _parameter_constraints = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
         "n_components": [
             StrOptions({"auto"}),
@@ -150,23 +165,23 @@ class DeepCluster(ClusterMixin, BasePretext):
 
     def __init__(
         self,
-        n_clusters=10,
+        n_clusters: int = 10,
         *,
-        n_components="auto",
-        reassign_every="auto",
-        encoder="auto",
-        views="auto",
-        epochs="auto",
-        batch_size=256,
-        optimizer="adamw",
-        lr=3e-3,
-        weight_decay=1e-4,
-        lr_schedule="one_cycle",
-        image_shape=None,
-        device="auto",
-        precision="auto",
-        random_state=None,
-        verbose=0,
+        n_components: AutoInt = "auto",
+        reassign_every: AutoInt = "auto",
+        encoder: EncoderLike = "auto",
+        views: ViewsLike = "auto",
+        epochs: AutoInt = "auto",
+        batch_size: int = 256,
+        optimizer: OptimizerLike = "adamw",
+        lr: float = 3e-3,
+        weight_decay: float = 1e-4,
+        lr_schedule: LRSchedule = "one_cycle",
+        image_shape: Shape = None,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
     ):
         self.n_clusters = n_clusters
         self.n_components = n_components
@@ -187,9 +202,7 @@ class DeepCluster(ClusterMixin, BasePretext):
             verbose=verbose,
         )
 
-    _dataset = PseudoLabelled
-
-    def predict(self, X):
+    def predict(self, X: SamplesLike) -> Labels:
         """Find the cluster of each sample.
 
         Parameters
@@ -202,10 +215,9 @@ class DeepCluster(ClusterMixin, BasePretext):
         labels : ndarray of shape (n_samples,), dtype int64
             Number of the nearest centroid; `labels_` for the training samples.
         """
-        check_is_fitted(self)
-        X = check_samples(self, X, image_shape=self.image_shape, reset=False)
+        check_is_fitted(self, "net_")
         runtime = Runtime.resolve(self.device, self.precision)
-        source = ArraySource(X, self._format, runtime.device)
+        source = self._open(self._check_samples(X), runtime)
         network = copy.deepcopy(self.net_.module_).to(runtime.device)
         return network.predict(source).numpy()
 
@@ -219,7 +231,7 @@ class DeepCluster(ClusterMixin, BasePretext):
         """Centroids, in the space that is clustered."""
         return self.net_.module_.centroids.cpu().numpy()
 
-    def _make_task(self, encoder, views, n_samples):
+    def make_task(self, encoder, views, n_samples):
         if n_samples < self.n_clusters:
             raise ValueError(
                 f"n_samples={n_samples} should be >= n_clusters={self.n_clusters}: "
@@ -245,9 +257,14 @@ class DeepCluster(ClusterMixin, BasePretext):
             return int(self.reassign_every)
         return -(-_MIN_STEPS // n_even_batches(n_samples, int(self.batch_size)))
 
-    def _fit_samples(self, X, trainer):
-        super()._fit_samples(X, trainer)
-        source = ArraySource(X, self._format, trainer.runtime.device)
+    def make_data(self, source, module):
+        """Return samples with the clusters in which the module has put them."""
+        return PseudoLabelled(source, module)
+
+    def fit_samples(self, X, input_spec, trainer):
+        """Train on checked samples, and cluster them a last time."""
+        super().fit_samples(X, input_spec, trainer)
+        source = self._open(X, trainer.runtime)
         with trainer.runtime.isolated(resolve_seed(self.random_state)):
             self.net_.module_.assign(source, whiten=False, n_runs=_N_FINAL_RUNS)
 
@@ -280,7 +297,7 @@ class ClusteredNetwork(nn.Module):
         n_features = encoder.n_features
         self.encoder = encoder
         self.views = views
-        self.classifier = ClusterHeads(n_features, n_clusters)
+        self.classifier = LinearHeads(n_features, n_clusters)
         self.reassign_every = reassign_every
         # Buffers: a training that is taken up again, and `predict`, need them all.
         self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
@@ -294,14 +311,13 @@ class ClusteredNetwork(nn.Module):
         return self.classifier(self.encoder(self.views(samples)))[0], labels
 
     def begin_epoch(self, data):
-        """Cluster the samples, if it is time to, and tell `data`."""
+        """Cluster the samples, if it is time to."""
         before = self.labels.cpu().clone()
         if self.epoch % self.reassign_every == 0:
             self.assign(data.source)
             self.restart_classifier()
         self.epoch += 1
-        data.labels = self.labels.cpu()
-        return compare_assignments(before.numpy(), data.labels.numpy())
+        return compare_assignments(before.numpy(), self.labels.cpu().numpy())
 
     def assign(self, source, *, whiten=True, n_runs=1):
         """Cluster samples, and remember where and how."""
@@ -344,14 +360,14 @@ class ClusteredNetwork(nn.Module):
         """Return the rows of all features, for k-means."""
         rows = torch.empty(len(features), self.axes.shape[1])
         for part, projected in zip(
-            features.split(_BLOCK), rows.split(_BLOCK), strict=True
+            features.split(BLOCK), rows.split(BLOCK), strict=True
         ):
             projected.copy_(self._project(part))
         return rows
 
     def _nearest(self, features):
         centroids = self.centroids.cpu().double()
-        parts = features.split(_BLOCK)
+        parts = features.split(BLOCK)
         return torch.cat([nearest(self._project(part), centroids) for part in parts])
 
 
@@ -390,182 +406,6 @@ def draw_uniformly(labels):
     marks = (torch.arange(n) + torch.rand((), dtype=torch.float64)) / n * reach[-1]
     places = torch.searchsorted(reach, marks).clamp_max(n - 1)
     return by_label[places[torch.randperm(n)]]
-
-
-def principal_axes(features, n_components, *, whiten=True):
-    """Find the map to principal components.
-
-    Parameters
-    ----------
-    features : Tensor of shape (n, d)
-        More or fewer rows than columns.
-    n_components : int
-        At most d.
-    whiten : bool, default=True
-        Whether all components get the same variance.
-
-    Returns
-    -------
-    mean : Tensor of shape (d,)
-        Of the features.
-    axes : Tensor of shape (d, n_components)
-        ``(features - mean) @ axes`` has uncorrelated columns, whitened of variance one;
-        a column in which features do not vary is zero.
-    """
-    n_samples = len(features)
-    mean = sum(part.sum(dim=0) for part in in_double(features)) / n_samples
-    square = sum(part.square().sum() for part in in_double(features)) / n_samples
-    products = (centred.T @ centred for centred in in_double(features, mean))
-    variances, axes = torch.linalg.eigh(sum(products) / n_samples)
-    variances, axes = variances.flip(0)[:n_components], axes.flip(1)[:, :n_components]
-    varies = variances > _ROUNDING * square
-    if whiten:
-        axes = axes / variances.abs().sqrt()
-    return mean, torch.where(varies, axes, 0.0)
-
-
-def in_double(rows, offset=0):
-    """Go through rows (n, d) less an offset, block by block, in double precision.
-
-    A double of them all would be twice as large as what it is made of.
-    """
-    for part in rows.split(_BLOCK):
-        yield part.double() - offset
-
-
-def find_centroids(rows, n_clusters, n_runs):
-    """Return the centroids (n_clusters, d) of the best of some runs of k-means.
-
-    Each is the nearest to some row, unless there are fewer different rows.
-    """
-    seeds = torch.randint(2**31 - 1, (n_runs,)).tolist()
-    singles = rows.float().numpy()
-    runs = [torch.from_numpy(k_means(singles, n_clusters, seed)) for seed in seeds]
-    centroids = min((run.double() for run in runs), key=partial(inertia, rows))
-    return refill_empty_clusters(rows, centroids, nearest(rows, centroids))[0]
-
-
-def inertia(rows, centroids):
-    """Return the sum of the squared distances of rows to their nearest centroids."""
-    return sum(
-        (part - centroids[nearest(part, centroids)]).square().sum()
-        for part in in_double(rows)
-    )
-
-
-def k_means(rows, n_clusters, seed):
-    """Return the centroids that one run of k-means finds.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n, d), dtype float32
-        At least `n_clusters`.
-    n_clusters, seed : int
-        How many, and which of the random starts.
-    """
-    # Here, because this import takes a quarter of a second.
-    from sklearn.cluster import KMeans, kmeans_plusplus
-
-    # On macOS torch and faiss bring an OpenMP runtime each; see `neighbors`.
-    if sys.platform == "darwin":
-        model = KMeans(n_clusters, n_init=1, max_iter=_N_ITERATIONS, random_state=seed)
-        with warnings.catch_warnings():
-            # Duplicates leave clusters empty, which is seen to elsewhere.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            return model.fit(rows).cluster_centers_
-    import faiss
-
-    model = faiss.Kmeans(
-        rows.shape[1],
-        n_clusters,
-        niter=_N_ITERATIONS,
-        seed=seed,
-        # Few rows are no reason to complain, nor are many to leave some out.
-        min_points_per_centroid=1,
-        max_points_per_centroid=len(rows),
-    )
-    start, _ = kmeans_plusplus(rows, n_clusters, random_state=seed)
-    model.train(rows, init_centroids=start)
-    return model.centroids
-
-
-def nearest(rows, centroids):
-    """Return the number (n,) of the nearest of `centroids` (k, d) to `rows` (n, d)."""
-    # ||x - c||² / 2 without ||x||² / 2, which is the same for a whole row.
-    offset = centroids.square().sum(dim=1) / 2
-    parts = in_double(rows)
-    return torch.cat([(offset - part @ centroids.T).argmin(dim=1) for part in parts])
-
-
-def refill_empty_clusters(rows, centroids, labels):
-    """Give every empty cluster half of one that is not.
-
-    The donor is drawn with probability proportional to its size. Its centroid moves a
-    little in a random direction, that of the empty cluster is put as far in the
-    opposite one, and the samples of the donor go to the nearer of the two.
-
-    Parameters
-    ----------
-    rows : Tensor of shape (n, d)
-        What is clustered.
-    centroids : Tensor of shape (k, d), dtype float64
-        Changed in a copy.
-    labels : Tensor of shape (n,)
-        Cluster of each row; changed in a copy.
-
-    Returns
-    -------
-    centroids, labels : Tensor
-        No cluster is empty, unless there are fewer different rows than clusters.
-    """
-    centroids, labels = centroids.clone(), labels.clone()
-    sizes = torch.bincount(labels, minlength=len(centroids))
-    for empty in (sizes == 0).nonzero().ravel():
-        donor = draw_donor(rows, labels, len(centroids))
-        if donor is None:
-            break
-        members = (labels == donor).nonzero().ravel()
-        pair, is_second = split(rows[members])
-        centroids[donor], centroids[empty] = pair
-        labels[members[is_second]] = empty
-    return centroids, labels
-
-
-def draw_donor(rows, labels, n_clusters):
-    """Draw a cluster of at least two different rows; None where there is none."""
-    shape = n_clusters, rows.shape[1]
-    largest = rows.new_full(shape, -torch.inf)
-    smallest = rows.new_full(shape, torch.inf)
-    for part, owners in zip(rows.split(_BLOCK), labels.split(_BLOCK), strict=True):
-        index = owners[:, None].expand_as(part)
-        largest.scatter_reduce_(0, index, part, "amax")
-        smallest.scatter_reduce_(0, index, part, "amin")
-    sizes = torch.bincount(labels, minlength=n_clusters).double()
-    sizes[(largest == smallest).all(dim=1)] = 0
-    return torch.multinomial(sizes, 1).squeeze() if sizes.any() else None
-
-
-def split(rows):
-    """Cut rows in two by a random plane through their mean.
-
-    Parameters
-    ----------
-    rows : Tensor of shape (m, d)
-        Not all the same.
-
-    Returns
-    -------
-    centroids : Tensor of shape (2, d)
-        The mean, moved a little to either side.
-    is_second : Tensor of shape (m,)
-        Which rows are nearer to the second.
-    """
-    mean = sum(part.sum(dim=0) for part in in_double(rows)) / len(rows)
-    direction = F.normalize(torch.randn_like(mean), dim=0)
-    squares = sum(offsets.square().sum() for offsets in in_double(rows, mean))
-    step = _PERTURBATION * (squares / len(rows)).sqrt() * direction
-    sides = [offsets @ direction > 0 for offsets in in_double(rows, mean)]
-    return torch.stack([mean - step, mean + step]), torch.cat(sides)
 
 
 def compare_assignments(before, after):

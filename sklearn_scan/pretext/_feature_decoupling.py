@@ -9,7 +9,18 @@ from torch import nn
 
 from sklearn_scan._compat import Interval
 from sklearn_scan._engine import IndexedSamples
-from sklearn_scan._nets import ClusterHeads
+from sklearn_scan._nets import LinearHeads
+from sklearn_scan._typing import (
+    AutoInt,
+    Device,
+    EncoderLike,
+    LRSchedule,
+    OptimizerLike,
+    Precision,
+    RandomState,
+    Shape,
+    ViewsLike,
+)
 from sklearn_scan.pretext._base import BasePretext
 from sklearn_scan.pretext._momentum import blend, random_unit_rows
 from sklearn_scan.pretext._rotation import (
@@ -100,7 +111,7 @@ class FeatureDecoupling(BasePretext):
     (100, 128)
     """
 
-    _parameter_constraints = BasePretext._parameter_constraints | {
+    _parameter_constraints = {
         "rotation_weight": [Interval(Real, 0, None, closed="left")],
         "irrelevance_weight": [Interval(Real, 0, None, closed="left")],
         "instance_weight": [Interval(Real, 0, None, closed="left")],
@@ -112,25 +123,25 @@ class FeatureDecoupling(BasePretext):
     def __init__(
         self,
         *,
-        rotation_weight=1.0,
-        irrelevance_weight=0.03,
-        instance_weight=1.0,
-        gamma=2.0,
-        temperature=0.5,
-        bank_momentum=0.0,
-        encoder="auto",
-        views="auto",
-        epochs="auto",
-        batch_size=256,
-        optimizer="adamw",
-        lr=3e-3,
-        weight_decay=1e-4,
-        lr_schedule="one_cycle",
-        image_shape=None,
-        device="auto",
-        precision="auto",
-        random_state=None,
-        verbose=0,
+        rotation_weight: float = 1.0,
+        irrelevance_weight: float = 0.03,
+        instance_weight: float = 1.0,
+        gamma: float = 2.0,
+        temperature: float = 0.5,
+        bank_momentum: float = 0.0,
+        encoder: EncoderLike = "auto",
+        views: ViewsLike = "auto",
+        epochs: AutoInt = "auto",
+        batch_size: int = 256,
+        optimizer: OptimizerLike = "adamw",
+        lr: float = 3e-3,
+        weight_decay: float = 1e-4,
+        lr_schedule: LRSchedule = "one_cycle",
+        image_shape: Shape = None,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
     ):
         self.rotation_weight = rotation_weight
         self.irrelevance_weight = irrelevance_weight
@@ -154,13 +165,15 @@ class FeatureDecoupling(BasePretext):
             verbose=verbose,
         )
 
-    _dataset = IndexedSamples
+    def make_data(self, source, module):
+        """Return samples with their numbers."""
+        return IndexedSamples(source)
 
-    def _make_task(self, encoder, views, n_samples):
+    def make_task(self, encoder, views, n_samples):
         if encoder.n_features < 2:
             raise ValueError(
                 "FeatureDecoupling splits the features in two, and the encoder has "
-                f"n_features={encoder.n_features}; needed are at least 2."
+                f"n_features={encoder.n_features}; at least 2 are required."
             )
         network = DecoupledNetwork(encoder, views, n_samples, self.bank_momentum)
         weights = self.rotation_weight, self.irrelevance_weight, self.instance_weight
@@ -188,7 +201,7 @@ class DecoupledNetwork(nn.Module):
         self.views = views
         self.rotations = make_rotations(encoder)
         self.n_related = encoder.n_features // 2
-        self.classifier = ClusterHeads(self.n_related, N_ROTATIONS)
+        self.classifier = LinearHeads(self.n_related, N_ROTATIONS)
         self.bank_momentum = bank_momentum
         bank = random_unit_rows(n_samples, encoder.n_features - self.n_related)
         self.register_buffer("bank", bank)
@@ -228,7 +241,7 @@ class DecouplingLoss(nn.Module):
         Of the instance part.
     """
 
-    def __init__(self, weights=(1.0, 1.0, 1.0), gamma=2.0, temperature=0.5):
+    def __init__(self, weights=(1.0, 1.0, 1.0), gamma: float = 2.0, temperature=0.5):
         super().__init__()
         self.weights = weights
         self.gamma = gamma

@@ -11,6 +11,17 @@ from torch import nn
 from sklearn_scan._compat import Interval
 from sklearn_scan._engine import Batches, IndexedSamples, inference_batch
 from sklearn_scan._nets import Projector
+from sklearn_scan._typing import (
+    AutoInt,
+    Device,
+    EncoderLike,
+    LRSchedule,
+    OptimizerLike,
+    Precision,
+    RandomState,
+    Shape,
+    ViewsLike,
+)
 from sklearn_scan.pretext._base import BasePretext
 from sklearn_scan.pretext._momentum import blend, random_unit_rows, unit_rows
 
@@ -94,7 +105,7 @@ class InstanceDiscrimination(BasePretext):
     (200,)
     """
 
-    _parameter_constraints = BasePretext._parameter_constraints | {
+    _parameter_constraints = {
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "n_negatives": [Interval(Integral, 1, None, closed="left")],
         "bank_momentum": [Interval(Real, 0, 1, closed="left")],
@@ -105,24 +116,24 @@ class InstanceDiscrimination(BasePretext):
     def __init__(
         self,
         *,
-        temperature=0.5,
-        n_negatives=4096,
-        bank_momentum=0.5,
-        n_projection=128,
-        invariance_weight=0.1,
-        encoder="auto",
-        views="auto",
-        epochs="auto",
-        batch_size=256,
-        optimizer="adamw",
-        lr=3e-3,
-        weight_decay=1e-4,
-        lr_schedule="one_cycle",
-        image_shape=None,
-        device="auto",
-        precision="auto",
-        random_state=None,
-        verbose=0,
+        temperature: float = 0.5,
+        n_negatives: int = 4096,
+        bank_momentum: float = 0.5,
+        n_projection: int = 128,
+        invariance_weight: float = 0.1,
+        encoder: EncoderLike = "auto",
+        views: ViewsLike = "auto",
+        epochs: AutoInt = "auto",
+        batch_size: int = 256,
+        optimizer: OptimizerLike = "adamw",
+        lr: float = 3e-3,
+        weight_decay: float = 1e-4,
+        lr_schedule: LRSchedule = "one_cycle",
+        image_shape: Shape = None,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
     ):
         self.temperature = temperature
         self.n_negatives = n_negatives
@@ -145,9 +156,11 @@ class InstanceDiscrimination(BasePretext):
             verbose=verbose,
         )
 
-    _dataset = IndexedSamples
+    def make_data(self, source, module):
+        """Return samples with their numbers."""
+        return IndexedSamples(source)
 
-    def _make_task(self, encoder, views, n_samples):
+    def make_task(self, encoder, views, n_samples):
         projector = Projector(encoder.n_features, self.n_projection)
         bank = MemoryBank(
             n_samples, self.n_projection, self.bank_momentum, self.temperature
@@ -186,7 +199,7 @@ class InstanceNetwork(nn.Module):
             for samples, indices in Batches(data, batch_size):
                 projections, _ = self._project(samples)
                 self.bank.update(indices, projections, momentum=0)
-            self.bank.settle_partition(projections, self.bank.draw(self.n_negatives))
+            self.bank.estimate_partition(projections, self.bank.draw(self.n_negatives))
         return {}
 
     def forward(self, samples, indices):
@@ -257,7 +270,7 @@ class MemoryBank(nn.Module):
         return self.recall(torch.randint(n_samples, (n_vectors,), device=device))
 
     @torch.no_grad()
-    def settle_partition(self, projections, noise):
+    def estimate_partition(self, projections, noise):
         """Set log Z to the logarithm of ``n * mean exp(<v, f> / T)``."""
         exponents = unit_rows(projections) @ noise.T / self.temperature
         mean = exponents.flatten().logsumexp(dim=0) - math.log(exponents.numel())

@@ -10,6 +10,17 @@ from torch import nn
 from sklearn_scan._compat import Interval, StrOptions
 from sklearn_scan._engine import IndexedSamples
 from sklearn_scan._nets import Projector
+from sklearn_scan._typing import (
+    AutoInt,
+    Device,
+    EncoderLike,
+    LRSchedule,
+    OptimizerLike,
+    Precision,
+    RandomState,
+    Shape,
+    ViewsLike,
+)
 from sklearn_scan.pretext._base import BasePretext
 from sklearn_scan.pretext._momentum import MovingAverage, random_unit_rows, unit_rows
 
@@ -87,7 +98,7 @@ class MoCo(BasePretext):
     (200,)
     """
 
-    _parameter_constraints = BasePretext._parameter_constraints | {
+    _parameter_constraints = {
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "queue_size": [
@@ -100,23 +111,23 @@ class MoCo(BasePretext):
     def __init__(
         self,
         *,
-        temperature=0.5,
-        momentum=0.95,
-        queue_size="auto",
-        n_projection=128,
-        encoder="auto",
-        views="auto",
-        epochs="auto",
-        batch_size=256,
-        optimizer="adamw",
-        lr=3e-3,
-        weight_decay=1e-4,
-        lr_schedule="one_cycle",
-        image_shape=None,
-        device="auto",
-        precision="auto",
-        random_state=None,
-        verbose=0,
+        temperature: float = 0.5,
+        momentum: float = 0.95,
+        queue_size: AutoInt = "auto",
+        n_projection: int = 128,
+        encoder: EncoderLike = "auto",
+        views: ViewsLike = "auto",
+        epochs: AutoInt = "auto",
+        batch_size: int = 256,
+        optimizer: OptimizerLike = "adamw",
+        lr: float = 3e-3,
+        weight_decay: float = 1e-4,
+        lr_schedule: LRSchedule = "one_cycle",
+        image_shape: Shape = None,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
     ):
         self.temperature = temperature
         self.momentum = momentum
@@ -138,9 +149,11 @@ class MoCo(BasePretext):
             verbose=verbose,
         )
 
-    _dataset = IndexedSamples
+    def make_data(self, source, module):
+        """Return samples with their numbers."""
+        return IndexedSamples(source)
 
-    def _make_task(self, encoder, views, n_samples):
+    def make_task(self, encoder, views, n_samples):
         size = self.queue_size
         if size == "auto":
             size = min(n_samples, _LONGEST_QUEUE)

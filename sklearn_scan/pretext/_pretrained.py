@@ -2,22 +2,31 @@
 """An encoder that was trained elsewhere."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
 
 from sklearn_scan._compat import StrOptions
 from sklearn_scan._engine import resolve_seed, wrap_trained
-from sklearn_scan._nets import ENCODERS, build_encoder
-from sklearn_scan.pretext._base import BasePretext
+from sklearn_scan._nets import build_encoder
+from sklearn_scan._typing import (
+    Device,
+    EncoderLike,
+    Precision,
+    RandomState,
+    Shape,
+    WeightsLike,
+)
+from sklearn_scan.pretext._encoder import BaseEncoder
 
 # Where training programs put the weights within what they save.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "encoder")
 
 
-class Pretrained(BasePretext):
+class Pretrained(BaseEncoder):
     """An encoder with the weights of a network that was trained elsewhere.
 
     `fit` trains nothing: it loads the weights, and learns from `X` no more than the
@@ -77,29 +86,25 @@ class Pretrained(BasePretext):
     """
 
     _parameter_constraints = {
-        "encoder": [StrOptions({"auto", *ENCODERS}), callable],
         "weights": [str, os.PathLike, Mapping, None],
         "prefix": [str],
         "mean": [StrOptions({"data"}), tuple, list],
         "std": [StrOptions({"data"}), tuple, list],
-    } | {
-        name: BasePretext._parameter_constraints[name]
-        for name in ("image_shape", "device", "precision", "random_state", "verbose")
     }
 
     def __init__(
         self,
-        encoder="auto",
-        weights=None,
+        encoder: EncoderLike = "auto",
+        weights: WeightsLike = None,
         *,
-        prefix="",
-        mean="data",
-        std="data",
-        image_shape=None,
-        device="auto",
-        precision="auto",
-        random_state=None,
-        verbose=0,
+        prefix: str = "",
+        mean: Literal["data"] | Sequence[float] = "data",
+        std: Literal["data"] | Sequence[float] = "data",
+        image_shape: Shape = None,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
     ):
         self.encoder = encoder
         self.weights = weights
@@ -112,22 +117,25 @@ class Pretrained(BasePretext):
         self.random_state = random_state
         self.verbose = verbose
 
-    _trains = False
+    def build(self, source):
+        """Return the network in a module, without the weights, and no criterion.
 
-    def _make_task(self, encoder, views, n_samples):
-        return TrainedEncoder(encoder), nn.Identity()
-
-    def _build(self, source):
-        encoder = build_encoder(self.encoder, self._format)
+        Parameters
+        ----------
+        source : ArraySource
+            The samples.
+        """
+        encoder = build_encoder(self.encoder, source.format)
         for name in ("mean", "std"):
             if (given := getattr(self, name)) != "data":
                 _set_statistic(encoder, name, given)
-        return self._make_task(encoder, None, len(source))
+        return TrainedEncoder(encoder), nn.Identity()
 
-    def _fit_samples(self, X, trainer):
+    def fit_samples(self, X, input_spec, trainer):
         """Load the weights."""
+        self._take_input_spec(input_spec)
         with trainer.runtime.isolated(resolve_seed(self.random_state)):
-            module, criterion = self._build(X)
+            module, criterion = self.build(self._open(X, trainer.runtime))
         if self.weights is not None:
             weights = _select(_read(self.weights), self.prefix)
             _load(module.encoder.network, weights, self.encoder, self.prefix)

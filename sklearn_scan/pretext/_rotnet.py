@@ -4,7 +4,18 @@
 import torch.nn.functional as F
 from torch import nn
 
-from sklearn_scan._nets import ClusterHeads
+from sklearn_scan._nets import LinearHeads
+from sklearn_scan._typing import (
+    AutoInt,
+    Device,
+    EncoderLike,
+    LRSchedule,
+    OptimizerLike,
+    Precision,
+    RandomState,
+    Shape,
+    ViewsLike,
+)
 from sklearn_scan.pretext._base import BasePretext
 from sklearn_scan.pretext._rotation import (
     N_ROTATIONS,
@@ -75,19 +86,19 @@ class RotNet(BasePretext):
     def __init__(
         self,
         *,
-        encoder="auto",
-        views="auto",
-        epochs="auto",
-        batch_size=256,
-        optimizer="adamw",
-        lr=3e-3,
-        weight_decay=1e-4,
-        lr_schedule="one_cycle",
-        image_shape=None,
-        device="auto",
-        precision="auto",
-        random_state=None,
-        verbose=0,
+        encoder: EncoderLike = "auto",
+        views: ViewsLike = "auto",
+        epochs: AutoInt = "auto",
+        batch_size: int = 256,
+        optimizer: OptimizerLike = "adamw",
+        lr: float = 3e-3,
+        weight_decay: float = 1e-4,
+        lr_schedule: LRSchedule = "one_cycle",
+        image_shape: Shape = None,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
     ):
         super().__init__(
             encoder=encoder,
@@ -105,7 +116,7 @@ class RotNet(BasePretext):
             verbose=verbose,
         )
 
-    def _make_task(self, encoder, views, n_samples):
+    def make_task(self, encoder, views, n_samples):
         return RotationNetwork(encoder, views), RotationLoss()
 
 
@@ -117,7 +128,7 @@ class RotationNetwork(nn.Module):
         self.encoder = encoder
         self.views = views
         self.rotations = make_rotations(encoder)
-        self.classifier = ClusterHeads(encoder.n_features, N_ROTATIONS)
+        self.classifier = LinearHeads(encoder.n_features, N_ROTATIONS)
 
     def forward(self, samples):
         """Return the logits (4b, 4) of the rotated samples, as a tuple of one.

@@ -9,6 +9,17 @@ from torch import nn
 
 from sklearn_scan._compat import Interval
 from sklearn_scan._nets import Projector, unit_rows
+from sklearn_scan._typing import (
+    AutoInt,
+    Device,
+    EncoderLike,
+    LRSchedule,
+    OptimizerLike,
+    Precision,
+    RandomState,
+    Shape,
+    ViewsLike,
+)
 from sklearn_scan.pretext._base import BasePretext
 
 
@@ -65,9 +76,9 @@ class SimCLR(BasePretext):
     (200,)
     """
 
-    _settles = True
+    ends_early = True
 
-    _parameter_constraints = BasePretext._parameter_constraints | {
+    _parameter_constraints = {
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "n_projection": [Interval(Integral, 1, None, closed="left")],
     }
@@ -75,21 +86,21 @@ class SimCLR(BasePretext):
     def __init__(
         self,
         *,
-        temperature=0.5,
-        n_projection=128,
-        encoder="auto",
-        views="auto",
-        epochs="auto",
-        batch_size=256,
-        optimizer="adamw",
-        lr=3e-3,
-        weight_decay=1e-4,
-        lr_schedule="one_cycle",
-        image_shape=None,
-        device="auto",
-        precision="auto",
-        random_state=None,
-        verbose=0,
+        temperature: float = 0.5,
+        n_projection: int = 128,
+        encoder: EncoderLike = "auto",
+        views: ViewsLike = "auto",
+        epochs: AutoInt = "auto",
+        batch_size: int = 256,
+        optimizer: OptimizerLike = "adamw",
+        lr: float = 3e-3,
+        weight_decay: float = 1e-4,
+        lr_schedule: LRSchedule = "one_cycle",
+        image_shape: Shape = None,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
     ):
         self.temperature = temperature
         self.n_projection = n_projection
@@ -109,7 +120,7 @@ class SimCLR(BasePretext):
             verbose=verbose,
         )
 
-    def _make_task(self, encoder, views, n_samples):
+    def make_task(self, encoder, views, n_samples):
         projector = Projector(encoder.n_features, self.n_projection)
         return ContrastiveNetwork(encoder, projector, views), NTXentLoss(
             self.temperature

@@ -8,6 +8,17 @@ from torch import nn
 
 from sklearn_scan._compat import Interval
 from sklearn_scan._nets import Projector, at_least_float32
+from sklearn_scan._typing import (
+    AutoInt,
+    Device,
+    EncoderLike,
+    LRSchedule,
+    OptimizerLike,
+    Precision,
+    RandomState,
+    Shape,
+    ViewsLike,
+)
 from sklearn_scan.pretext._base import BasePretext
 from sklearn_scan.pretext._simclr import ContrastiveNetwork
 
@@ -72,7 +83,7 @@ class VICReg(BasePretext):
     (200,)
     """
 
-    _parameter_constraints = BasePretext._parameter_constraints | {
+    _parameter_constraints = {
         "invariance_weight": [Interval(Real, 0, None, closed="left")],
         "variance_weight": [Interval(Real, 0, None, closed="left")],
         "covariance_weight": [Interval(Real, 0, None, closed="left")],
@@ -82,23 +93,23 @@ class VICReg(BasePretext):
     def __init__(
         self,
         *,
-        invariance_weight=25.0,
-        variance_weight=25.0,
-        covariance_weight=1.0,
-        n_projection=256,
-        encoder="auto",
-        views="auto",
-        epochs="auto",
-        batch_size=256,
-        optimizer="adamw",
-        lr=3e-3,
-        weight_decay=1e-4,
-        lr_schedule="one_cycle",
-        image_shape=None,
-        device="auto",
-        precision="auto",
-        random_state=None,
-        verbose=0,
+        invariance_weight: float = 25.0,
+        variance_weight: float = 25.0,
+        covariance_weight: float = 1.0,
+        n_projection: int = 256,
+        encoder: EncoderLike = "auto",
+        views: ViewsLike = "auto",
+        epochs: AutoInt = "auto",
+        batch_size: int = 256,
+        optimizer: OptimizerLike = "adamw",
+        lr: float = 3e-3,
+        weight_decay: float = 1e-4,
+        lr_schedule: LRSchedule = "one_cycle",
+        image_shape: Shape = None,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        random_state: RandomState = None,
+        verbose: int = 0,
     ):
         self.invariance_weight = invariance_weight
         self.variance_weight = variance_weight
@@ -120,7 +131,7 @@ class VICReg(BasePretext):
             verbose=verbose,
         )
 
-    def _make_task(self, encoder, views, n_samples):
+    def make_task(self, encoder, views, n_samples):
         projector = Projector(encoder.n_features, self.n_projection)
         return ContrastiveNetwork(encoder, projector, views), VICRegLoss(
             self.invariance_weight, self.variance_weight, self.covariance_weight

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Whatever ``X`` is, made into batches of tensors."""
+
+from sklearn_scan._inputs._array import ArraySource
+from sklearn_scan._inputs._files import find_paths, list_images, read_images
+from sklearn_scan._inputs._formats import ImageFormat, RowFormat, learn_format
+from sklearn_scan._inputs._spec import InputSpec, SampleInputMixin
+from sklearn_scan._inputs._validation import check_samples, learn_samples
+
+__all__ = [
+    "ArraySource",
+    "ImageFormat",
+    "InputSpec",
+    "RowFormat",
+    "SampleInputMixin",
+    "check_samples",
+    "find_paths",
+    "learn_format",
+    "learn_samples",
+    "list_images",
+    "read_images",
+]

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Image files as one array of uint8, read once."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+from joblib import Parallel, delayed
+from PIL import Image
+
+from sklearn_scan._inputs._containers import as_list
+from sklearn_scan._inputs._pictures import (
+    allocate,
+    draw,
+    find_fault,
+    find_frame,
+    refuse_deep,
+    refuse_faulty,
+)
+from sklearn_scan._typing import PathLike
+
+DEFAULT_IMAGE_SHAPE = (64, 64, 3)
+
+# Of what Pillow reads, that in which people keep pictures; the rest are documents,
+# icons, films and the formats of single programs.
+_FORMATS = {"AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"}
+
+_ADVICE = (
+    "Repair or remove them, or pass a list of the paths of the others; "
+    "sklearn_scan.list_images(folder) makes one."
+)
+
+
+def list_images(folder: PathLike) -> list[str]:
+    """List the image files in a folder and in the folders below it.
+
+    Estimators take the folder as it is. The list serves to take parts of it, as
+    `train_test_split` and searches do.
+
+    Parameters
+    ----------
+    folder : str or os.PathLike
+        An existing folder. Files are taken by the ending of their name, in upper or
+        lower case: those of the formats AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TIFF
+        and WebP. Left out are files and folders whose name starts with a dot, and
+        folders that are links. Broken links to files are listed, so that whoever reads
+        them is told.
+
+    Returns
+    -------
+    paths : list of str
+        At least one, sorted; each begins with `folder`.
+
+    Raises
+    ------
+    TypeError
+        If `folder` is no path.
+    ValueError
+        If there is no such folder, or no image file in it.
+
+    Examples
+    --------
+    >>> import os
+    >>> from tempfile import TemporaryDirectory
+    >>> from PIL import Image
+    >>> from sklearn_scan import list_images
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ["b.png", "a.jpg"]:
+    ...         Image.new("RGB", (40, 30)).save(os.path.join(folder, name))
+    ...     paths = list_images(folder)
+    >>> [os.path.basename(path) for path in paths]
+    ['a.jpg', 'b.png']
+    """
+    if not _is_path(folder):
+        raise TypeError(
+            f"folder is a {type(folder).__name__}, and a path is needed: a str or an "
+            "os.PathLike."
+        )
+    if os.path.isfile(folder):
+        raise ValueError(
+            f"{os.fspath(folder)!r} is a file, and a folder is needed. Pass the folder "
+            "that it lies in, or a list of the paths of files."
+        )
+    if not os.path.isdir(folder):
+        raise ValueError(
+            f"There is no folder {os.fspath(folder)!r}. Relative paths start at "
+            f"{os.getcwd()!r}."
+        )
+    root, endings = Path(folder), _endings()
+    found = [
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in endings
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+        and (path.is_file() or _is_broken_link(path))
+    ]
+    if not found:
+        raise ValueError(
+            f"The folder {os.fspath(folder)!r} holds no image file, nor do the folders "
+            f"in it: no name ends in {', '.join(sorted(endings))}. Files with other "
+            "endings can be passed as a list of their paths."
+        )
+    return [str(path) for path in sorted(found)]
+
+
+def find_paths(X):
+    """Return the paths of the image files that `X` stands for.
+
+    Parameters
+    ----------
+    X : object
+        What the user passed.
+
+    Returns
+    -------
+    paths : list of str or None
+        Of the files in the folder `X`, or those that the sequence `X` holds. None where
+        `X` is neither.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `X` is no folder with image files in it, is empty, or holds both paths and
+        other things.
+    """
+    if _is_path(X):
+        return list_images(X)
+    elements = as_list(X)
+    if elements is None:
+        return None
+    if not elements:
+        raise ValueError("X is empty. Pass samples, or paths of image files.")
+    others = [i for i, element in enumerate(elements) if not _is_path(element)]
+    if len(others) == len(elements):
+        return None
+    if others:
+        raise TypeError(
+            f"X holds paths of files and other things: X[{others[0]}] is of type "
+            f"{type(elements[others[0]]).__name__}. Pass paths only, or arrays of the "
+            "same shape only."
+        )
+    return [str(os.fsdecode(path)) for path in elements]
+
+
+def read_images(paths, image_shape=DEFAULT_IMAGE_SHAPE):
+    """Read image files into one array.
+
+    Pictures are turned as their EXIF orientation says, laid on white where they are
+    transparent, converted to gray or RGB, scaled until they fill the frame, and cropped
+    around their centre. Of a film the first frame is taken.
+
+    Parameters
+    ----------
+    paths : list of str
+        Files that Pillow can read, with 8 bits per channel.
+    image_shape : tuple of int, default=(64, 64, 3)
+        (h, w), (h, w, c) or (c, h, w) with 1 or 3 channels.
+
+    Returns
+    -------
+    images : ndarray or memmap of shape (n_files, *image_shape), dtype uint8
+        Above 2 GiB a memmap of a temporary file, which goes when the array goes.
+
+    Raises
+    ------
+    ValueError
+        If a file cannot be read (all that cannot are counted, the first are named),
+        `image_shape` has another number of channels, or the disk is too small.
+
+    Examples
+    --------
+    >>> from tempfile import NamedTemporaryFile
+    >>> from PIL import Image
+    >>> from sklearn_scan._inputs import read_images
+    >>> with NamedTemporaryFile(suffix=".png") as file:
+    ...     Image.new("RGB", (40, 30), "red").save(file.name)
+    ...     read_images([file.name], image_shape=(2, 2, 3))[0, 0, 0].tolist()
+    [255, 0, 0]
+    """
+    images = allocate(len(paths), image_shape)
+    refuse = partial(refuse_faulty, paths, what="image files", advice=_ADVICE)
+    # Headers first: a bad file among many is found in seconds.
+    refuse(_faults_of(partial(_check_header, path) for path in paths))
+    places = zip(paths, images, strict=True)
+    refuse(_faults_of(partial(_read_into, *place) for place in places))
+    return images
+
+
+def _is_path(X):
+    return isinstance(X, (str, os.PathLike))
+
+
+def _is_broken_link(path):
+    return path.is_symlink() and not os.path.exists(path)
+
+
+def _endings():
+    formats = Image.registered_extensions()
+    return {ending for ending, name in formats.items() if name in _FORMATS}
+
+
+def _faults_of(readings):
+    """Run functions in threads; return for each why it failed, or None.
+
+    Pillow decodes without the lock of the interpreter. The threads write to one array,
+    so that a user's choice of processes must not hold here.
+    """
+    return Parallel(n_jobs=-1, require="sharedmem")(
+        delayed(find_fault)(reading) for reading in readings
+    )
+
+
+def _check_header(path):
+    with _open(path) as image:
+        refuse_deep(image)
+
+
+def _read_into(path, place):
+    """Read one file into its place, an array of shape `image_shape`."""
+    size, mode = find_frame(place.shape)
+    with _open(path) as image:
+        # JPEG files are decoded at the size needed. Twice the size leaves the
+        # resampling something to average; square, as the picture may lie on its side.
+        image.draft(mode, (2 * max(size), 2 * max(size)))
+        draw(image, place)
+
+
+def _open(path):
+    try:
+        return Image.open(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(error.errno, _why_missing(path), path) from error
+
+
+def _why_missing(path):
+    if os.path.islink(path):
+        return f"a link to {os.readlink(path)!r}, which does not exist"
+    return "no such file" if os.path.isabs(path) else f"no such file in {os.getcwd()}"

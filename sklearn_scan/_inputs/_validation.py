@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Checks of what a user passes as ``X``."""
+
+import math
+from numbers import Integral
+
+import numpy as np
+import torch
+from sklearn.utils import check_array
+
+from sklearn_scan._inputs._containers import as_list, refuse_containers
+from sklearn_scan._inputs._files import DEFAULT_IMAGE_SHAPE, find_paths, read_images
+from sklearn_scan._inputs._formats import learn_format
+from sklearn_scan._inputs._pictures import find_pictures, stack_pictures
+
+_ACCEPTED = (
+    "Accepted are image arrays of shape (n, h, w), (n, h, w, c) or (n, c, h, w), rows "
+    "of shape (n, features), a list of pictures, and a folder or a list of paths of "
+    "image files."
+)
+
+
+# The types that are kept; all others become the first.
+_DTYPES = (np.float32, np.float64, np.uint8)
+
+
+def learn_samples(X, image_shape=None, validate=check_array):
+    """Read what `fit` was given as an array of rows or of images.
+
+    Parameters
+    ----------
+    X : array-like, memmap, torch.Tensor, str, path or sequence
+        What the user passed. A str or path is a folder of image files; a sequence of
+        them, the files. A sequence may also hold pictures of Pillow or arrays. A
+        DataFrame with one column of any of these is taken for this column.
+    image_shape : tuple of int or None, default=None
+        The shape of one image, where `X` holds images as rows, files or pictures. If it
+        is None, files are read as (64, 64, 3), and pictures at their size.
+    validate : callable, default=check_array
+        What scikit-learn checks arrays with; an estimator passes its `validate_data`.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_features) or (n_samples, *image_shape)
+        uint8 stays uint8 and float64 stays float64 (batches are converted as they are
+        read), without a copy; other types become float32. Files become uint8.
+    format : ImageFormat or RowFormat
+        Layout and range of the samples.
+    passed_shape : tuple of int
+        Shape of one sample as it was passed.
+    paths : list of str or None
+        The files, if there are any.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Says what was given, what is needed and what to do.
+    """
+    X, paths, pictures = _look_inside(X)
+    if paths is not None or pictures is not None:
+        shape = None if image_shape is None else _checked_shape(image_shape)
+        X = _read(paths, pictures, shape)
+    X = validate(X, allow_nd=True, ensure_min_samples=2, dtype=_DTYPES)
+    passed_shape = X.shape[1:]
+    X = _as_images(X, image_shape)
+    return X, learn_format(X), passed_shape, paths
+
+
+def check_samples(X, spec, name, validate=check_array):
+    """Read samples as those that `fit` saw.
+
+    Parameters
+    ----------
+    X : array-like, memmap, torch.Tensor, str, path or sequence
+        See `learn_samples`.
+    spec : InputSpec
+        What `fit` saw.
+    name : str
+        Of the estimator, for messages.
+    validate : callable, default=check_array
+        What scikit-learn checks arrays with.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_features) or (n_samples, *image_shape)
+
+    Raises
+    ------
+    TypeError, ValueError
+        Says what was given, what is needed and what to do.
+    """
+    X, paths, pictures = _look_inside(X)
+    if paths is not None or pictures is not None:
+        X = _read_as_fitted(spec, name, paths, pictures)
+    _check_rank(spec, name, X)
+    X = validate(X, allow_nd=True, dtype=_DTYPES)
+    rows_are_images = len(spec.passed_shape) == 1
+    X = _as_images(X, spec.image_shape if rows_are_images else None)
+    spec.format.check(X)
+    return X
+
+
+def _look_inside(X):
+    """Return `X`, as one array where it holds arrays, its paths and its pictures."""
+    if isinstance(X, torch.Tensor):
+        X = _tensor_to_array(X)
+    refuse_containers(X)
+    paths, pictures = find_paths(X), find_pictures(X)
+    if paths is None and pictures is None:
+        _refuse_text(X)
+        X = _stack_arrays(X)
+    return X, paths, pictures
+
+
+def _as_images(X, image_shape):
+    """Return rows as images, where a shape is given; refuse what has no place."""
+    if X.ndim == 2 and image_shape is not None:
+        X = _rows_to_images(X, image_shape)
+    if X.ndim > 4 or 0 in X.shape:
+        raise ValueError(f"X has shape {X.shape}. {_ACCEPTED}")
+    if X.ndim > 2 and image_shape is not None and X.shape[1:] != tuple(image_shape):
+        raise ValueError(
+            f"X holds images of shape {X.shape[1:]}, but image_shape="
+            f"{tuple(image_shape)} was given. Leave image_shape out for image arrays: "
+            "it is needed only where X holds images as rows."
+        )
+    return X
+
+
+def _refuse_text(X):
+    """Explain, before numpy does, that text and nothing are not samples."""
+    if X is None:
+        raise ValueError(f"X is None. {_ACCEPTED}")
+    first = X
+    while isinstance(first, (list, tuple)) and len(first):
+        first = first[0]
+    if isinstance(first, (str, bytes)) or hasattr(first, "__fspath__"):
+        raise TypeError(
+            f"X holds text where numbers are needed (the first is {first!r}). "
+            f"{_ACCEPTED}"
+        )
+
+
+def _tensor_to_array(X):
+    X = X.detach().cpu().resolve_neg()
+    return (X.float() if X.dtype in (torch.bfloat16, torch.float16) else X).numpy()
+
+
+def _read(paths, pictures, image_shape):
+    """Read image files, or pictures that are in memory already."""
+    if paths is None:
+        return stack_pictures(pictures, image_shape)
+    return read_images(paths, image_shape or DEFAULT_IMAGE_SHAPE)
+
+
+def _read_as_fitted(spec, name, paths, pictures):
+    """Read image files or pictures as the samples that `fit` saw."""
+    if spec.image_shape is None:
+        is_what = "pictures" if paths is None else f"files (the first is {paths[0]!r})"
+        raise ValueError(
+            f"X is {is_what}, but {name} was fitted on rows of "
+            f"{spec.passed_shape[0]} features. Pass such rows, or fit {name} on "
+            "images."
+        )
+    images = _read(paths, pictures, spec.image_shape)
+    # Images may have been fitted as rows.
+    return images.reshape(len(images), *spec.passed_shape)
+
+
+def _stack_arrays(X):
+    """Stack a sequence of arrays or tensors into one array; leave all else."""
+    elements = as_list(X)
+    if not elements or getattr(elements[0], "ndim", 0) == 0:
+        return X
+    for i, element in enumerate(elements):
+        if not hasattr(element, "__array__") and not isinstance(element, (list, tuple)):
+            raise TypeError(
+                f"X holds arrays and other things: X[{i}] is of type "
+                f"{type(element).__name__}. Pass arrays of the same shape only."
+            )
+    elements = [_tensor_to_array(e) if torch.is_tensor(e) else e for e in elements]
+    shapes = [np.shape(element) for element in elements]
+    other = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), None)
+    if other is not None:
+        raise ValueError(
+            f"X holds samples of {len(set(shapes))} shapes: X[0] has shape "
+            f"{shapes[0]}, and X[{other}] has shape {shapes[other]}. All samples must "
+            "have the same shape: resize and convert images to the same size and "
+            "number of channels."
+        )
+    return np.stack(elements)
+
+
+def _checked_shape(image_shape):
+    shape = tuple(image_shape)
+    is_shape = all(isinstance(side, Integral) and side > 0 for side in shape)
+    if not is_shape or len(shape) not in (2, 3):
+        raise ValueError(
+            "The 'image_shape' parameter must be (h, w), (h, w, c) or (c, h, w) in "
+            f"positive integers. Got image_shape={shape!r} instead."
+        )
+    return shape
+
+
+def _rows_to_images(X, image_shape):
+    shape = _checked_shape(image_shape)
+    if X.shape[1] != math.prod(shape):
+        raise ValueError(
+            f"X has rows of {X.shape[1]} features, but image_shape={shape} needs "
+            f"{' x '.join(map(str, shape))} = {math.prod(shape)}."
+        )
+    return X.reshape(len(X), *shape)
+
+
+def _check_rank(spec, name, X):
+    """Refuse images where rows were fitted, and the other way round."""
+    shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
+    fitted = spec.passed_shape
+    if len(shape) > 2 or len(fitted) > 1:
+        if shape[1:] != fitted:
+            raise ValueError(
+                f"X has shape {shape}, but {name} was fitted on samples of shape "
+                f"{fitted}: X must have shape (n, {', '.join(map(str, fitted))})."
+            )

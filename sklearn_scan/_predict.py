@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a fitted clusterer answers."""
+
+from typing import Any
+
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_scan._engine import Runtime, infer
+from sklearn_scan._inputs import SampleInputMixin
+from sklearn_scan._stages import Evaluator, MinedSamples
+from sklearn_scan._typing import Floats, Labels, SamplesLike
+from sklearn_scan.neighbors import mine_neighbors
+
+
+class PredictorMixin(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, SampleInputMixin
+):
+    """Mixin for what `SCANClustering` does after `fit`.
+
+    It reads `net_`, `input_spec_`, `neighbors_` and the backbone, and changes nothing.
+    """
+
+    def predict(self, X: SamplesLike) -> Labels:
+        """Find the cluster of each sample.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples of the shape and range that `fit` saw.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), dtype int64
+            Cluster numbers.
+        """
+        return self.predict_proba(X).argmax(axis=1)
+
+    def predict_proba(self, X: SamplesLike) -> Floats:
+        """Compute the probability of each cluster for each sample.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples of the shape and range that `fit` saw.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_clusters), dtype float32
+            Rows sum to one.
+        """
+        check_is_fitted(self, "net_")
+        X, runtime = self._check_samples(X), self._resolve_runtime()
+        return infer(
+            self._network(runtime).probabilities, self._open(X, runtime)
+        ).numpy()
+
+    def transform(self, X: SamplesLike) -> Floats:
+        """Embed samples, as the pretext does.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples of the shape and range that `fit` saw.
+
+        Returns
+        -------
+        embedding : ndarray of shape (n_samples, n_features_out), dtype float32
+            What neighbours are mined in.
+        """
+        check_is_fitted(self, "net_")
+        return self._backbone.embed(self._check_samples(X), self._resolve_runtime())
+
+    def score(self, X: SamplesLike, y: Any = None) -> float:
+        """Say, without labels, how well neighbours in `X` agree; higher is better.
+
+        The SCAN loss with its sign changed and entropy weight 1 (as the reference
+        validates), on neighbours mined in `X` (of 4,000 samples, where there are more):
+        at most ``log(n_clusters)``, reached when all neighbours are of one cluster and
+        clusters are of one size. It grows with `n_clusters`, and depends on the
+        embedding, so compare it between models of the same `n_clusters` and the same
+        pretext.
+
+        Parameters
+        ----------
+        X : array-like
+            At least two samples of the shape and range that `fit` saw.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        score : float
+            In nats.
+        """
+        check_is_fitted(self, "net_")
+        X, runtime = self._check_samples(X), self._resolve_runtime()
+        if len(X) < 2:
+            raise ValueError(
+                "score compares samples with their neighbours and needs at least 2 "
+                f"samples. Got n_samples = {len(X)}."
+            )
+        embedding = self._backbone.embed(X, runtime)
+        K = min(max(1, self.neighbors_.shape[1]), len(X) - 1)
+        rows, metric = self._backbone.compare(embedding)
+        neighbors = mine_neighbors(rows, K, metric=metric, device=runtime.device)
+        with runtime.isolated(0):
+            source = self._backbone.open(X, embedding, runtime)
+            evaluator = Evaluator(MinedSamples(source, neighbors), entropy_weight=1)
+            return -evaluator.loss(self._network(runtime))
+
+    def _resolve_runtime(self):
+        return Runtime.resolve(self.device, self.precision)
+
+    def _open(self, X, runtime):
+        """Return what the network reads of checked samples."""
+        backbone = self._backbone
+        embedding = None if backbone.learns else backbone.embed(X, runtime)
+        return backbone.open(X, embedding, runtime)
+
+    def _network(self, runtime):
+        return self.net_.module_.to(runtime.device)
+
+    @property
+    def _n_features_out(self):
+        return self.embedding_.shape[1]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What `fit` runs, in this order.
+
+====================  =========================================================
+`_mining`             the nearest neighbours of every sample
+`_head_search`        many heads on the frozen embedding, of which one stays
+`_clustering`         section 2.2 of the paper: the whole network, on views
+`_self_labeling`      section 2.3: the network learns from its confident answers
+`_selection`          keeps or discards what the last two return
+====================  =========================================================
+
+Stages return new networks, or the reason why there is none, and leave those that they
+are given as they are. `SCANClustering.fit` warns of reasons.
+"""
+
+from sklearn_scan._stages._clustering import cluster
+from sklearn_scan._stages._context import SEEDS, FitContext, MinedSamples
+from sklearn_scan._stages._evaluation import Evaluator
+from sklearn_scan._stages._finishing import (
+    explain_empty_clusters,
+    find_prototypes,
+    make_net,
+)
+from sklearn_scan._stages._head_search import search_heads, start_heads
+from sklearn_scan._stages._mining import find_neighbors
+from sklearn_scan._stages._selection import Selector
+from sklearn_scan._stages._self_labeling import make_confidence_loss, self_label
+
+__all__ = [
+    "SEEDS",
+    "Evaluator",
+    "FitContext",
+    "MinedSamples",
+    "Selector",
+    "cluster",
+    "explain_empty_clusters",
+    "find_neighbors",
+    "find_prototypes",
+    "make_confidence_loss",
+    "make_net",
+    "search_heads",
+    "self_label",
+    "start_heads",
+]

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Which networks are kept: the choice between the results of the stages."""
+
+import numpy as np
+
+from sklearn_scan._engine import infer
+
+# What answers may lose where they replace others: of the share of confident samples
+# (a little, as some answers prove to be doubtful), of the agreement with earlier
+# confident answers, and of the invariance under views.
+_MOST_LOST = {"confident": 0.1, "agreement": 0.05, "invariance": 0.005}
+
+
+class Selector:
+    """Hold the best network so far, and decide whether a candidate replaces it.
+
+    Parameters
+    ----------
+    evaluator : Evaluator
+        Compares networks.
+    threshold : float
+        Above which an answer is confident.
+    keep : {"best", "last"}
+        Whether candidates must be no worse than what they replace.
+    context : FitContext
+        Holds the history, to which every choice is added.
+
+    Attributes
+    ----------
+    network : ClusterNetwork or None
+        The best so far.
+    loss : float
+        Its SCAN loss; infinity while there is none to compare with.
+    """
+
+    def __init__(self, evaluator, threshold, keep, context):
+        self.evaluator = evaluator
+        self.threshold = threshold
+        self.keep = keep
+        self.context = context
+        self.network = None
+        self.loss = np.inf
+        self._answers = []
+
+    def begin(self, network, *, is_trained):
+        """Take the first network; compare others with it, if it was trained."""
+        self.network = network
+        if is_trained:
+            loss, comparison = self._measure_loss(network), self._compare(network)
+            self._decide("head_search", network, loss, comparison, True)
+
+    def probabilities(self, network=None):
+        """Return the probabilities of all samples, computed once for a network.
+
+        Those of the best network so far, unless another is given.
+        """
+        return self._answer(self.network if network is None else network)[0]
+
+    def choose_clustered(self, candidate):
+        """Choose between the best network and the result of the clustering on views.
+
+        The candidate is taken where it does not raise the loss, or where its answers
+        are as good.
+        """
+        loss, comparison = self._measure_loss(candidate), self._compare(candidate)
+        # False for nan, where training diverged.
+        is_lower = loss <= (np.inf if self.keep == "last" else self.loss)
+        has_start = np.isfinite(self.loss)
+        is_better = has_start and np.isfinite(loss) and is_improvement(comparison)
+        kept = bool(is_lower or is_better)
+        self._decide("clustering", candidate, loss, comparison, kept)
+
+    def choose_self_labeled(self, candidate):
+        """Choose between the best network and what self-labelling has made of it.
+
+        The SCAN loss is not used here, since it penalises correct answers for samples
+        whose mined neighbours are of another kind. See `is_improvement`.
+
+        Returns
+        -------
+        reason : str or None
+            Why the candidate was discarded, if the user should know.
+        """
+        loss, comparison = self._measure_loss(candidate), self._compare(candidate)
+        loses_clusters = self.keep == "best" and self._loses_clusters(candidate)
+        kept = self.keep == "last" or is_improvement(comparison)
+        kept = bool(kept and np.isfinite(loss) and not loses_clusters)
+        self._decide("self_labeling", candidate, loss, comparison, kept)
+        if loses_clusters:
+            return (
+                "Self-labelling left a cluster without members. Its result was "
+                "discarded, and that of the stage before is kept."
+            )
+
+    def _loses_clusters(self, candidate):
+        """Say whether fewer clusters have members than before."""
+        before, after = (
+            len(self.probabilities(network).argmax(dim=1).unique())
+            for network in (self.network, candidate)
+        )
+        return after < before
+
+    def _compare(self, candidate):
+        before, after = self._answer(self.network), self._answer(candidate)
+        return compare_answers(before, after, self.threshold)
+
+    def _measure_loss(self, network):
+        with self.context.isolated("evaluation"):
+            return self.evaluator.loss(network)
+
+    def _answer(self, network):
+        """Return the probabilities of all samples, and the invariance under views."""
+        for known, *answer in self._answers:
+            if known is network:
+                return answer
+        probabilities = infer(network.probabilities, self.evaluator.source)
+        with self.context.isolated("evaluation"):
+            invariance = self.evaluator.invariance(network, probabilities)
+        self._answers.append((network, probabilities, invariance))
+        return probabilities, invariance
+
+    def _decide(self, stage, candidate, loss, comparison, kept):
+        """Keep a candidate or not; add to the history what was found of it."""
+        notes = {name: now for name, (_, now) in comparison.items()}
+        selection = self.context.progress.history.setdefault("selection", [])
+        selection.append({"stage": stage, "loss": loss} | notes | {"kept": kept})
+        if kept:
+            self.network, self.loss = candidate, loss
+        # Those of a network that lost are not asked for again.
+        self._answers = [known for known in self._answers if known[0] is self.network]
+
+
+def compare_answers(before, after, threshold):
+    """Compare the answers of two networks, of which the second may replace the first.
+
+    Parameters
+    ----------
+    before, after : tuple of (Tensor of shape (n_samples, n_clusters), float)
+        The probabilities of the samples, and the invariance: the share of samples of
+        which a view is in the same cluster.
+    threshold : float
+        Above which an answer is confident.
+
+    Returns
+    -------
+    comparison : dict of tuple of float
+        Before and after: "confident", the share of confident samples;
+        "agreement", the share in the same cluster among those that are confident in
+        both; and "invariance".
+    """
+    (old, old_invariance), (new, new_invariance) = before, after
+    was_sure, is_sure = (p.amax(dim=1) > threshold for p in (old, new))
+    same = (old.argmax(dim=1) == new.argmax(dim=1))[was_sure & is_sure].float()
+    return {
+        "confident": (float(was_sure.float().mean()), float(is_sure.float().mean())),
+        "agreement": (1.0, float(same.mean()) if len(same) else 0.0),
+        "invariance": (old_invariance, new_invariance),
+    }
+
+
+def is_improvement(comparison):
+    """Say whether answers are about as confident, as consistent and as invariant."""
+    return all(old - new <= _MOST_LOST[name] for name, (old, new) in comparison.items())
