@@ -140,8 +140,8 @@ class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
         Shape (h, w), (h, w, c) or (c, h, w) of one image, where `X` holds images as
         rows, or of the images that files and pictures are brought to.
     memory : str, joblib.Memory or None, default=None
-        Where to cache the pretext, the mining and every later step. Each depends on
-        `X`, on its own parameters, on the steps before and on the seed, so a search
+        Where to cache the pretext, the mining and every later stage. Each depends on
+        `X`, on its own parameters, on the stages before and on the seed, so a search
         trains the pretext once per fold, and one over `threshold` the clustering, too.
         Needs an int as `random_state`: with None every fit draws a new seed.
     checkpoint : str, PathLike or None, default=None

@@ -15,18 +15,18 @@ encoder        ResNet-18,       ResNet-18,       ResNet-18,       ResNet-50
 pretext        SimCLR, T 0.1    SimCLR, T 0.1    SimCLR, T 0.1    MoCo v2, T 0.2
   epochs       500              500              500              800
   batch        512              512              512              256
-  optimiser    SGD 0.4          SGD 0.4          SGD 0.4          SGD 0.03
+  optimizer    SGD 0.4          SGD 0.4          SGD 0.4          SGD 0.03
 K              20               20               20               50
 heads          1                1                1                10
 clustering     all weights      all weights      all weights      heads
   epochs       50               100              100              100
   batch        128              512              128              512, 1024, 1024
-  optimiser    Adam 1e-4        Adam 1e-4        Adam 1e-4        SGD 5, no decay
+  optimizer    Adam 1e-4        Adam 1e-4        Adam 1e-4        SGD 5, no decay
   views        strong           strong           strong           SimCLR's
 self-labels    all weights      all weights      all weights      all weights
   epochs       200              200              100              25
   batch        1000             1000             1000             512
-  optimiser    Adam 1e-4        Adam 1e-4        Adam 1e-4        SGD 3e-5, no decay
+  optimizer    Adam 1e-4        Adam 1e-4        Adam 1e-4        SGD 3e-5, no decay
   weights      balanced         balanced         balanced         none
 =============  ===============  ===============  ===============  ======================
 

@@ -21,7 +21,7 @@ _OF_MODULES = set(vars(torch.nn.Module()))
 class Checkpoint(Callback):
     """Writes the state of a stage after every epoch, and takes it up again.
 
-    The state holds weights, optimiser, learning rate, generators and records: with it,
+    The state holds weights, optimizer, learning rate, generators and records: with it,
     a resumed training repeats the uninterrupted one, on a CPU to the bit. The file is
     replaced as a whole, and holds tensors and primitives alone: reading it runs no
     code.

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 # Of the free memory, for activations; the rest is for their gradients, for the
-# optimiser, and for whatever else is running.
+# optimizer, and for whatever else is running.
 _SHARE = 0.5
 # No network is taken to keep more bytes of a sample than this for each of its own; so
 # small samples need no measuring. (A ResNet-50 on 8 x 8 pixels keeps 12,000.)

@@ -19,7 +19,7 @@ class StageNet(NeuralNet):
     * Losses are summed on the device and read once per epoch: one synchronisation per
       epoch instead of one per step, and no history row per batch.
     * Training mode is set once per epoch, not once per step.
-    * The optimiser steps without a closure, so that fused optimisers serve.
+    * The optimizer steps without a closure, so that fused optimizers serve.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class StageNet(NeuralNet):
         """Record nothing: skorch would add a history row per batch."""
 
     def train_step(self, batch, **fit_params):
-        """Take one step of the optimiser."""
+        """Take one step of the optimizer."""
         self.optimizer_.zero_grad(set_to_none=True)
         with self.runtime.autocast():
             outputs = self.module_(*batch)

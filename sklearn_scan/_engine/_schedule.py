@@ -12,7 +12,7 @@ from torch.optim import lr_scheduler
 from sklearn_scan._engine._data import n_even_batches
 from sklearn_scan._engine._net import StopStage
 
-# Every optimiser with a name. Fused: one kernel instead of a dozen per parameter.
+# Every optimizer with a name. Fused: one kernel instead of a dozen per parameter.
 OPTIMIZERS = {
     "adam": partial(torch.optim.Adam, fused=True),
     "adamw": partial(torch.optim.AdamW, fused=True),
@@ -83,7 +83,7 @@ class Schedule:
         return self.n_epochs(n_samples) * n_batches
 
     def make_optimizer(self, parameters, lr, **kwargs):
-        """Make the optimiser, as skorch asks for it."""
+        """Make the optimizer, as skorch asks for it."""
         named = isinstance(self.optimizer, str)
         factory = OPTIMIZERS[self.optimizer] if named else self.optimizer
         # Not numpy's floats, which a checkpoint could not hold.

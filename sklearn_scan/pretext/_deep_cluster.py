@@ -130,7 +130,7 @@ class DeepCluster(ClusterMixin, BasePretext):
 
     What differs from the paper: there is no Sobel filter before the encoder, because
     images need not have colours to be rid of; clusters are found by the samples, and
-    learned on views; and the moments that the optimiser keeps of the classifier outlive
+    learned on views; and the moments that the optimizer keeps of the classifier outlive
     its weights.
 
     References

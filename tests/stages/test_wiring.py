@@ -463,6 +463,25 @@ def test_the_scan_loss_does_not_judge_self_labelling(images, trained, monkeypatc
     assert second["kept"]
 
 
+def test_self_labelling_that_says_something_else_is_discarded(
+    images, trained, monkeypatch
+):
+    def rename_clusters(network, *_):
+        changed = copy.deepcopy(network)
+        with torch.no_grad():
+            for weight in changed.heads.parameters():
+                weight.copy_(weight.roll(1, dims=0))
+        return changed
+
+    params = {"keep": "best", "threshold": 0.4}
+    before = quick(trained, **params).fit(images)
+    monkeypatch.setattr("sklearn_scan._scan.self_label", rename_clusters)
+    after = quick(trained, self_labeling=once(), **params).fit(images)
+    assert [note["kept"] for note in after.history_["selection"]] == [True, False]
+    assert after.history_["selection"][1]["agreement"] == 0
+    assert np.array_equal(after.labels_, before.labels_)
+
+
 def test_a_cluster_without_a_sure_member_is_left_out():
     """Nothing is learned of it, and nothing pushes it away."""
     weak = 20 * one_hot([0, 1, 2])
