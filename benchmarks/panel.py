@@ -34,6 +34,7 @@ import os
 import time
 import warnings
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -223,9 +224,8 @@ def measure_baselines(clusterer, y, seed):
 # What else people do.
 
 
-def measure_peers(case, seed, cache):
+def measure_peers(case, seed, cache, with_dec=True):
     """Cluster the samples as rows by other means; return the ACC of each."""
-    from clustpy.deep import DEC
     from sklearn.cluster import AgglomerativeClustering
     from umap import UMAP
 
@@ -236,18 +236,25 @@ def measure_peers(case, seed, cache):
     n_clusters = len(np.unique(y))
     kmeans = KMeans(n_clusters, n_init=10, random_state=seed)
     flat = UMAP(random_state=seed, n_jobs=1).fit_transform(rows)
-    # Scaled as a whole, which its autoencoder needs and which keeps distances.
-    dec = DEC(n_clusters, random_state=np.random.RandomState(seed))
     labels = {
         "KMeans": kmeans.fit_predict(rows),
         "UMAP + KMeans": kmeans.fit_predict(flat),
         "UMAP + Ward": AgglomerativeClustering(n_clusters).fit_predict(flat),
-        "DEC": dec.fit((rows - rows.mean()) / rows.std()).labels_,
     }
+    if with_dec:
+        labels["DEC"] = cluster_by_dec(rows, n_clusters, seed)
     scores = {
         name: hungarian_accuracy_score(y, found) for name, found in labels.items()
     }
     return {"seed": seed} | scores
+
+
+def cluster_by_dec(rows, n_clusters, seed):
+    from clustpy.deep import DEC
+
+    # Scaled as a whole, which its autoencoder needs and which keeps distances.
+    dec = DEC(n_clusters, random_state=np.random.RandomState(seed))
+    return dec.fit((rows - rows.mean()) / rows.std()).labels_
 
 
 # The panel.
@@ -255,7 +262,9 @@ def measure_peers(case, seed, cache):
 
 def run(cases, options, commit, results, save):
     """Measure what `results` lacks of all cases, seed by seed, and add it there."""
-    function = measure_peers if options.peers else measure
+    function = measure
+    if options.peers:
+        function = partial(measure_peers, with_dec=not options.without_dec)
     jobs = [
         (name, seed)
         for seed in range(options.seeds)
@@ -284,8 +293,8 @@ def take_up(cases, path):
 def refuse_other_kind(results, is_peers, path):
     """Stop where a file holds the other kind of measurements."""
     for row in itertools.chain.from_iterable(results.values()):
-        if ("DEC" in row) != is_peers:
-            kind = "with" if "DEC" in row else "without"
+        if ("UMAP + KMeans" in row) != is_peers:
+            kind = "without" if is_peers else "with"
             raise SystemExit(f"{path} was written {kind} --peers. Give another file.")
 
 
@@ -363,6 +372,9 @@ def parse(arguments=None):
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1, help="fits at a time")
     parser.add_argument("--peers", action="store_true", help="other methods instead")
+    parser.add_argument(
+        "--without-dec", action="store_true", help="of these all but DEC, the slowest"
+    )
     parser.add_argument(
         "--beside", nargs="*", default=[], metavar="FILE", help="of earlier runs"
     )
