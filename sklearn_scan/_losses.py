@@ -100,6 +100,11 @@ class SCANLoss(nn.Module):
         return self.entropy_weight if is_early else self.final_weight
 
 
+def is_confident(confidence, threshold):
+    """Say which samples are confident, by their largest probability."""
+    return confidence > threshold
+
+
 class ConfidenceLoss(nn.Module):
     """Cross-entropy of strong views against the confident answers on plain samples.
 
@@ -128,7 +133,7 @@ class ConfidenceLoss(nn.Module):
         reference raises.
         """
         confidence, labels = at_least_float32(weak).softmax(dim=-1).max(dim=-1)
-        weight = (confidence > self.threshold).to(confidence.dtype)
+        weight = is_confident(confidence, self.threshold).to(confidence.dtype)
         strong = at_least_float32(strong)
         if self.left_out:
             is_out = torch.zeros(weak.shape[1], dtype=torch.bool, device=weak.device)

@@ -102,7 +102,7 @@ class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
         rows, or the pretext is a transformer of others, it falls to a fifth after a
         quarter of the training.
     n_heads : int, default=20
-        Heads trained in the head search, of which one is kept; like `n_init` of KMeans.
+        Heads that are trained, of which one is kept; like `n_init` of KMeans.
     pretext : "auto" or transformer, default="auto"
         Step 1. "auto" is :class:`~sklearn_scan.pretext.SimCLR` for images (and for
         rows, if `encoder` is given); other rows are used as they are. Or an unfitted
@@ -122,8 +122,8 @@ class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
         How heads are trained on the frozen embedding in step 2; see
         :class:`~sklearn_scan.TrainingConfig`. None puts random heads on the encoder.
     clustering : "auto", None or TrainingConfig, default="auto"
-        How the whole network is trained on views in step 2. None leaves the encoder as
-        the pretext trained it.
+        How the whole network is trained on views in step 2. None skips this, and step 3
+        begins with the encoder as the pretext trained it.
     self_labeling : "auto", None or TrainingConfig, default="auto"
         How step 3 is trained; None leaves it out.
     class_weight : "balanced" or None, default="balanced"
@@ -131,7 +131,7 @@ class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
         its cluster.
     keep : {"best", "last"}, default="best"
         Whether to keep the results of the clustering on views and of self-labelling
-        only where they are no worse ("best"; see Notes), or always ("last"), as the
+        only where they are not clearly worse ("best"), or always ("last"), as the
         reference does.
     batch_size : int, default=512
         Largest number of samples in a step; several for every cluster. Where memory is
@@ -141,9 +141,9 @@ class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
         rows, or of the images that files and pictures are brought to.
     memory : str, joblib.Memory or None, default=None
         Where to cache the pretext, the mining and every later stage. Each depends on
-        `X`, on its own parameters, on the stages before and on the seed, so a search
-        trains the pretext once per fold, and one over `threshold` the clustering, too.
-        Needs an int as `random_state`: with None every fit draws a new seed.
+        `X`, on its own parameters, on the stages before and on the seed: a grid search
+        trains the pretext once per fold, and one over `threshold` trains nothing but
+        step 3 again. Needs an int as `random_state`.
     checkpoint : str, PathLike or None, default=None
         Folder in which every stage writes its state after each epoch. A fit that was
         interrupted goes on from there when it is repeated with the same data and
@@ -167,7 +167,7 @@ class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
         The largest probability of each training sample.
     embedding_ : ndarray of shape (n_samples, n_features_out), dtype float32
         What the pretext makes of the training samples; `transform` gives the same.
-    neighbors_ : ndarray of shape (n_samples, K), dtype int64
+    neighbors_ : ndarray of shape (n_samples, k), dtype int64
         Indices of the mined neighbours, nearest first, without the sample itself; or
         those that `fit` was given.
     prototypes_ : ndarray of shape (n_clusters,), dtype int64

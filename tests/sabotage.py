@@ -702,8 +702,8 @@ FAULTS = [
     Fault(
         "a sample at the threshold counts",
         "_losses.py",
-        "(confidence > self.threshold)",
-        "(confidence >= self.threshold)",
+        "return confidence > threshold",
+        "return confidence >= threshold",
         "losses wiring",
     ),
     Fault(

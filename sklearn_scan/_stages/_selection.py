@@ -4,6 +4,7 @@
 import numpy as np
 
 from sklearn_scan._engine import infer
+from sklearn_scan._losses import is_confident
 
 # What answers may lose where they replace others: of the share of confident samples
 # (a little, as some answers prove to be doubtful), of the agreement with earlier
@@ -149,7 +150,7 @@ def compare_answers(before, after, threshold):
         both; and "invariance".
     """
     (old, old_invariance), (new, new_invariance) = before, after
-    was_sure, is_sure = (p.amax(dim=1) > threshold for p in (old, new))
+    was_sure, is_sure = (is_confident(p.amax(dim=1), threshold) for p in (old, new))
     same = (old.argmax(dim=1) == new.argmax(dim=1))[was_sure & is_sure].float()
     return {
         "confident": (float(was_sure.float().mean()), float(is_sure.float().mean())),

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sklearn_scan._engine import Samples, Stage
-from sklearn_scan._losses import ConfidenceLoss
+from sklearn_scan._losses import ConfidenceLoss, is_confident
 from sklearn_scan._stages._finishing import finish, make_snapshot
 from sklearn_scan._views import build_views
 
@@ -122,4 +122,6 @@ def find_unsure_clusters(probabilities, threshold):
     """Return the clusters that have members, and none above `threshold`."""
     confidence, labels = probabilities.max(dim=1)
     found = set(labels.tolist())
-    return tuple(sorted(found - set(labels[confidence > threshold].tolist())))
+    return tuple(
+        sorted(found - set(labels[is_confident(confidence, threshold)].tolist()))
+    )
