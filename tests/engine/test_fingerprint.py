@@ -321,7 +321,8 @@ def test_what_a_module_of_the_user_holds_is_seen(monkeypatch):
         ([1], (1,)),
         (True, 1),
     ],
-    ids=repr,
+    # Not `repr`, which may hold an address: all processes must know the same tests.
+    ids=lambda value: type(value).__name__,
 )
 def test_values_are_told_apart(value, other):
     before, after = both(value, other)
