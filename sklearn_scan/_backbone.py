@@ -123,6 +123,10 @@ class TrainableBackbone:
         """Return what the network reads of checked samples: the samples."""
         return ArraySource(X, self.input_spec.format, runtime.device)
 
+    def open_embedding(self, embedding, runtime):
+        """Return the embedding as a source, for the search of heads."""
+        return ArraySource(embedding, learn_format(embedding), runtime.device)
+
     def compare(self, embedding):
         """Return what distances are taken in, and the metric: unit vectors, cosine."""
         return embedding, "cosine"
@@ -187,7 +191,8 @@ class FixedBackbone:
     def __init__(self, pretext, input_spec):
         self.pretext = pretext
         self.input_spec = input_spec
-        # How embeddings are compared; learned in `fit_embed`.
+        # Of the embedding of the training samples; learned in `fit_embed`.
+        self.format = None
         self.metric = None
         self.center = None
 
@@ -203,6 +208,7 @@ class FixedBackbone:
         """Fit the transformer, or fetch it from the cache; return its output."""
         rows = as_rows(X)
         self.pretext, embedding = _fit_transformer_once(rows, self.pretext, context)
+        self.format = learn_format(embedding)
         self.metric = choose_metric(embedding)
         self.center = embedding.mean(axis=0)
         return embedding
@@ -213,7 +219,11 @@ class FixedBackbone:
 
     def open(self, X, embedding, runtime):
         """Return what the network reads of checked samples: their embedding."""
-        return open_rows(embedding, runtime)
+        return self.open_embedding(embedding, runtime)
+
+    def open_embedding(self, embedding, runtime):
+        """Return an embedding as a source."""
+        return ArraySource(embedding, self.format, runtime.device)
 
     def compare(self, embedding):
         """Return what distances are taken in, and the metric; see `choose_metric`."""
@@ -224,11 +234,6 @@ class FixedBackbone:
     def carry(self, network):
         """Return a network that reads the embedding: itself."""
         return network
-
-
-def open_rows(rows, runtime):
-    """Return rows as a source, as they are."""
-    return ArraySource(rows, learn_format(rows), runtime.device)
 
 
 def as_rows(X):

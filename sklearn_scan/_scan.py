@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 
-from sklearn_scan._backbone import open_rows, resolve_backbone
+from sklearn_scan._backbone import resolve_backbone
 from sklearn_scan._compat import CallbackSupportMixin, with_callbacks
 from sklearn_scan._config import StageConfig
 from sklearn_scan._engine import (
@@ -390,7 +390,7 @@ class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
             if plan is None:
                 encoder = backbone.make_encoder()
                 return start_heads(encoder, n_clusters, n_heads, runtime.device), None
-            source = open_rows(self.embedding_, runtime)
+            source = backbone.open_embedding(self.embedding_, runtime)
             rows = MinedSamples(source, self.neighbors_, is_learned=backbone.learns)
             # Rows come from anywhere, and their clusters may be of any sizes. A trained
             # embedding spreads them evenly; there the full weight is the better guide.
