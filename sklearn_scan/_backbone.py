@@ -14,9 +14,9 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_scan._engine import identify_estimator
 from sklearn_scan._inputs import ArraySource, learn_format
 from sklearn_scan.neighbors import choose_metric
+from sklearn_scan.pretext._caching import identify_pretext
 from sklearn_scan.pretext._encoder import BaseEncoder
 from sklearn_scan.pretext._simclr import SimCLR
 
@@ -259,10 +259,8 @@ def _fit_transformer_once(rows, pretext, context):
 
 def _identify(pretext, progress):
     """Return what a transformer is known by; None, after a warning, if by nothing."""
-    try:
-        identity = identify_estimator(pretext)
-    except TypeError as error:
-        progress.warn_uncached(f"the pretext {type(pretext).__name__}", error)
+    identity = identify_pretext(pretext, progress)
+    if identity is None:
         return None
     # It is cached as a whole.
     try:

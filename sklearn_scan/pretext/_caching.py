@@ -37,7 +37,7 @@ def fit_embed_once(pretext, X, input_spec, trainer):
     key = clone(pretext).set_params(
         device="auto", verbose=0, precision=trainer.runtime.precision
     )
-    identity = cache.is_active and _identify(key, trainer.progress)
+    identity = cache.is_active and identify_pretext(key, trainer.progress)
     if not identity:
         return pretext.fit_and_embed(X, input_spec, trainer)
     # Whoever needs the file lock of the cache takes this one first; see there.
@@ -69,7 +69,7 @@ def train_pretext(X, identity, pretext, input_spec, trainer):
     return result
 
 
-def _identify(pretext, progress):
+def identify_pretext(pretext, progress):
     """Return what a pretext is known by; None, after a warning, if by nothing."""
     try:
         return identify_estimator(pretext)
