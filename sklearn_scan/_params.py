@@ -19,7 +19,7 @@ CONSTRAINTS = {
     "K": [Interval(Integral, 0, None, closed="left")],
     "threshold": [Interval(Real, 0, 1, closed="right")],
     "entropy_weight": [Interval(Real, 0, None, closed="left")],
-    "n_heads": [Interval(Integral, 1, None, closed="left")],
+    "n_heads": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
     "pretext": [StrOptions({"auto"}), HasMethods(["fit", "transform"])],
     "encoder": [StrOptions({"auto", *ENCODERS}), callable],
     "views": [StrOptions(set(POLICIES)), tuple, callable],
@@ -37,6 +37,12 @@ CONSTRAINTS = {
     "random_state": ["random_state"],
     "verbose": ["verbose"],
 }
+
+# Heads of a search, by default. On an embedding that was trained on the samples several
+# solutions have nearly the same loss, and which is found depends on where heads begin;
+# it is narrow, so that a head costs little.
+_N_HEADS = 20
+_N_HEADS_ON_LEARNED = 60
 
 #: The parameters that say how a stage is trained, in the order of the stages.
 STAGES = ("head_search", "clustering", "self_labeling")
@@ -76,6 +82,14 @@ def _plan_stage(clusterer, name):
         clusterer.views if config.views is None else config.views,
         config.freeze_encoder,
     )
+
+
+def find_n_heads(clusterer, backbone):
+    """Return how many heads are trained, with "auto" filled in."""
+    if clusterer.n_heads != "auto":
+        return int(clusterer.n_heads)
+    is_searched = clusterer.head_search is not None
+    return _N_HEADS_ON_LEARNED if backbone.learns and is_searched else _N_HEADS
 
 
 def find_batch_sizes(plans):

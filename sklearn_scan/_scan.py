@@ -30,6 +30,7 @@ from sklearn_scan._params import (
     check_trainable,
     find_batch_sizes,
     find_image_shape,
+    find_n_heads,
     plan_stages,
 )
 from sklearn_scan._predict import PredictorMixin
@@ -50,6 +51,7 @@ from sklearn_scan._stages import (
     start_heads,
 )
 from sklearn_scan._typing import (
+    AutoInt,
     Device,
     EncoderLike,
     PathLike,
@@ -101,8 +103,10 @@ class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
         Weight of the entropy of the mean prediction; the paper's lambda. Where `X` is
         rows, or the pretext is a transformer of others, it falls to a fifth after a
         quarter of the training.
-    n_heads : int, default=20
-        Heads that are trained, of which one is kept; like `n_init` of KMeans.
+    n_heads : int or "auto", default="auto"
+        Heads that are trained, of which one is kept; like `n_init` of KMeans. "auto" is
+        60 where they are searched on an embedding that was trained on `X`, and 20
+        elsewhere.
     pretext : "auto" or transformer, default="auto"
         Step 1. "auto" is :class:`~sklearn_scan.pretext.SimCLR` for images (and for
         rows, if `encoder` is given); other rows are used as they are. Or an unfitted
@@ -238,7 +242,7 @@ class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
         K: int = 20,
         threshold: float = 0.99,
         entropy_weight: float = 5.0,
-        n_heads: int = 20,
+        n_heads: AutoInt = "auto",
         pretext: Any = "auto",
         encoder: EncoderLike = "auto",
         views: ViewsLike = "auto",
@@ -385,7 +389,7 @@ class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
     def _search_heads(self, plan, context):
         """Search heads on the embedding, or put random ones on the encoder."""
         backbone, runtime = self._backbone, context.runtime
-        n_clusters, n_heads = int(self.n_clusters), int(self.n_heads)
+        n_clusters, n_heads = int(self.n_clusters), find_n_heads(self, backbone)
         with context.isolated("head_search"):
             if plan is None:
                 encoder = backbone.make_encoder()
