@@ -5,6 +5,7 @@
 `predict` call its methods and never check the type of the pretext.
 """
 
+import copy
 import pickle
 from dataclasses import replace
 
@@ -14,14 +15,14 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_scan._inputs import ArraySource, learn_format
+from sklearn_scan._inputs import ArraySource, LazyImages, learn_format
 from sklearn_scan.neighbors import choose_metric
 from sklearn_scan.pretext._caching import identify_pretext
 from sklearn_scan.pretext._encoder import BaseEncoder
 from sklearn_scan.pretext._simclr import SimCLR
 
 
-def resolve_backbone(pretext, encoder, input_spec, seed):
+def resolve_backbone(clusterer, input_spec, seed, *, is_kept):
     """Return the backbone that the parameters `pretext` and `encoder` ask for.
 
     "auto" is SimCLR for images, and for rows where an encoder is asked for; rows are
@@ -29,19 +30,26 @@ def resolve_backbone(pretext, encoder, input_spec, seed):
 
     Parameters
     ----------
-    pretext : "auto" or estimator
-        Not changed: an unfitted copy of it is fitted later.
-    encoder : str or callable
-        For "auto".
+    clusterer : SCANClustering
+        Its pretext is not changed: an unfitted copy of it is fitted later.
     input_spec : InputSpec
         What `X` is.
     seed : int
         For every `random_state` of the pretext that is None.
+    is_kept : bool
+        Whether an encoder of this library stays as it is.
     """
+    pretext = clusterer.pretext
     ours = find_encoder(pretext)
     if ours is not None and ours is not pretext and ours.is_fitted:
+        if is_kept:
+            return KeptBackbone(_with_memory(copy.copy(ours), clusterer), input_spec)
         return FrozenBackbone(ours, input_spec)
-    pretext = _with_seed(_make_pretext(pretext, encoder, input_spec), seed)
+    pretext = _make_pretext(pretext, clusterer.encoder, input_spec)
+    pretext = _with_seed(pretext, seed)
+    if is_kept:
+        pretext = find_encoder(pretext)
+        return KeptBackbone(_with_memory(pretext, clusterer), input_spec)
     can_learn = find_encoder(pretext) is pretext
     return (TrainableBackbone if can_learn else FixedBackbone)(pretext, input_spec)
 
@@ -71,6 +79,13 @@ def _with_seed(pretext, seed):
         if name.rpartition("__")[2] == "random_state" and value is None
     }
     return pretext.set_params(**unset) if unset else pretext
+
+
+def _with_memory(pretext, clusterer):
+    """Let an encoder keep features where the clusterer keeps its stages."""
+    if pretext.memory is None:
+        pretext.memory = clusterer.memory
+    return pretext
 
 
 class TrainableBackbone:
@@ -163,14 +178,7 @@ class FrozenBackbone(TrainableBackbone):
 
     def fit_embed(self, X, context):
         """Embed `X`, if it has the shape and range that the pretext was fitted on."""
-        fitted = self.input_spec.format.sample_shape
-        if X.shape[1:] != fitted:
-            raise ValueError(
-                f"The frozen pretext {type(self.pretext).__name__} was fitted on "
-                f"samples of shape {fitted}, and X holds samples of shape "
-                f"{X.shape[1:]}."
-            )
-        self.input_spec.format.check(X)
+        check_fitted_format(X, self)
         return self.embed(X, context.runtime)
 
 
@@ -208,6 +216,10 @@ class FixedBackbone:
         """Fit the transformer, or fetch it from the cache; return its output."""
         rows = as_rows(X)
         self.pretext, embedding = _fit_transformer_once(rows, self.pretext, context)
+        return self.learn_embedding(embedding)
+
+    def learn_embedding(self, embedding):
+        """Learn what later rows are read by; return the embedding."""
         self.format = learn_format(embedding)
         self.metric = choose_metric(embedding)
         self.center = embedding.mean(axis=0)
@@ -234,6 +246,50 @@ class FixedBackbone:
     def carry(self, network):
         """Return a network that reads the embedding: itself."""
         return network
+
+
+class KeptBackbone(FixedBackbone):
+    """A pretrained encoder that stays as it is: heads stand on its features.
+
+    Each image is shown to it once, so that images need not be in memory.
+
+    Parameters
+    ----------
+    pretext : Pretrained
+        Fitted, or not.
+    input_spec : InputSpec
+        What `X` is. Its format is that of a fitted pretext.
+    """
+
+    def __init__(self, pretext, input_spec):
+        if pretext.is_fitted:
+            input_spec = replace(input_spec, format=pretext.input_spec_.format)
+        super().__init__(pretext, input_spec)
+
+    def fit_embed(self, X, context):
+        """Load the encoder, if it is not fitted, and embed `X`."""
+        if self.pretext.is_fitted:
+            check_fitted_format(X, self)
+            return self.learn_embedding(self.embed(X, context.runtime))
+        trainer = context.trainer
+        return self.learn_embedding(self.pretext.fit_embed(X, self.input_spec, trainer))
+
+    def embed(self, X, runtime):
+        """Embed checked samples."""
+        return self.pretext.embed_samples(X, runtime)
+
+
+def check_fitted_format(X, backbone):
+    """Refuse samples of another shape or range than a pretext was fitted on."""
+    format = backbone.input_spec.format
+    if X.shape[1:] != format.sample_shape:
+        raise ValueError(
+            f"The frozen pretext {type(backbone.pretext).__name__} was fitted on "
+            f"samples of shape {format.sample_shape}, and X holds samples of shape "
+            f"{X.shape[1:]}."
+        )
+    if not isinstance(X, LazyImages):  # of which the range is known
+        format.check(X)
 
 
 def as_rows(X):

@@ -74,7 +74,9 @@ def plan_stages(clusterer):
 
 def _plan_stage(clusterer, name):
     config = getattr(clusterer, name)
-    if config is None:
+    # A pretrained encoder is trained on where that is asked for, and not by default.
+    is_left_out = name != "head_search" and is_pretrained(clusterer)
+    if config is None or (config == "auto" and is_left_out):
         return None
     config = TrainingConfig() if config == "auto" else config
     return StagePlan(
@@ -101,12 +103,27 @@ def find_batch_sizes(plans):
     }
 
 
-def find_image_shape(clusterer):
-    """Return `image_shape`, of the clusterer or else of its pretext."""
+def find_reading(clusterer):
+    """Return the arguments by which `_learn_samples` reads the `X` of a clusterer."""
+    encoder, shape = find_encoder(clusterer.pretext), clusterer.image_shape
+    if encoder is None:
+        return {"image_shape": shape}
+    reading = encoder.find_reading(shape)
+    # Images that an encoder is trained on are looked at many times.
+    return reading | ({} if keeps_encoder(clusterer) else {"is_lazy": False})
+
+
+def is_pretrained(clusterer):
+    """Return whether the encoder has learned elsewhere, and is trained on request."""
     encoder = find_encoder(clusterer.pretext)
-    if clusterer.image_shape is None and encoder is not None:
-        return encoder.image_shape
-    return clusterer.image_shape
+    return encoder is not None and encoder.is_pretrained
+
+
+def keeps_encoder(clusterer):
+    """Return whether the encoder has learned elsewhere, and stays as it is."""
+    stages = (clusterer.clustering, clusterer.self_labeling)
+    asks = any(isinstance(stage, TrainingConfig) for stage in stages)
+    return is_pretrained(clusterer) and not asks
 
 
 def check_together(clusterer):

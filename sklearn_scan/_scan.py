@@ -29,8 +29,9 @@ from sklearn_scan._params import (
     check_together,
     check_trainable,
     find_batch_sizes,
-    find_image_shape,
     find_n_heads,
+    find_reading,
+    keeps_encoder,
     plan_stages,
 )
 from sklearn_scan._predict import PredictorMixin
@@ -331,7 +332,7 @@ class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
         if advice := check_together(self):
             warn_user(advice)
         forget(self)
-        given, X = X, self._learn_samples(X, find_image_shape(self))
+        given, X = X, self._learn_samples(X, **find_reading(self))
         check_size(len(X), self.n_clusters)
         if neighbors is not None:
             neighbors = check_neighbors(neighbors, len(X))
@@ -372,7 +373,7 @@ class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
         cache = StageCache.open(self.memory)
         seeds = spawn_seeds(resolve_seed(self.random_state), SEEDS)
         backbone = resolve_backbone(
-            self.pretext, self.encoder, self.input_spec_, seeds["pretext"]
+            self, self.input_spec_, seeds["pretext"], is_kept=keeps_encoder(self)
         )
         check_trainable(self, backbone)
         self._backbone, self.input_spec_ = backbone, backbone.input_spec

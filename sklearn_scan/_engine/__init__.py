@@ -21,6 +21,7 @@ from sklearn_scan._engine._fingerprint import fingerprint
 from sklearn_scan._engine._memory_budget import inference_batch, make_step
 from sklearn_scan._engine._net import StageNet
 from sklearn_scan._engine._progress import FitProgress
+from sklearn_scan._engine._row_store import RowStore
 from sklearn_scan._engine._runtime import (
     Runtime,
     resolve_seed,
@@ -44,6 +45,7 @@ __all__ = [
     "FitProgress",
     "IndexedSamples",
     "NeighborPairs",
+    "RowStore",
     "Runtime",
     "SampleDraw",
     "Samples",

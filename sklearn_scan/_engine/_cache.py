@@ -58,6 +58,12 @@ class StageCache:
         """Whether anything is remembered."""
         return not (isinstance(self.memory, Memory) and self.memory.location is None)
 
+    @property
+    def folder(self):
+        """Where it lies; None where nothing is remembered, or not in a folder."""
+        location = getattr(self.memory, "location", None)
+        return None if location is None else Path(location)
+
     def fetch(self, function, *args, ignore=(), lock, **kwargs):
         """Return what a function returned for these arguments before, or call it.
 
@@ -84,10 +90,9 @@ class StageCache:
                 return unfinished.result
 
     def _held(self, lock):
-        location = getattr(self.memory, "location", None)
-        if location is None:
+        if self.folder is None:
             return nullcontext()
-        return hold(Path(location) / f"sklearn_scan-{lock()}.lock")
+        return hold(self.folder / f"sklearn_scan-{lock()}.lock")
 
 
 def identify_estimator(estimator):

@@ -4,13 +4,17 @@
 from sklearn_scan._inputs._array import ArraySource
 from sklearn_scan._inputs._files import find_paths, list_images, read_images
 from sklearn_scan._inputs._formats import ImageFormat, RowFormat, learn_format
-from sklearn_scan._inputs._spec import InputSpec, SampleInputMixin
+from sklearn_scan._inputs._lazy import LazyImages, Preparation
+from sklearn_scan._inputs._mixin import SampleInputMixin
+from sklearn_scan._inputs._spec import InputSpec
 from sklearn_scan._inputs._validation import check_samples, learn_samples
 
 __all__ = [
     "ArraySource",
     "ImageFormat",
     "InputSpec",
+    "LazyImages",
+    "Preparation",
     "RowFormat",
     "SampleInputMixin",
     "check_samples",

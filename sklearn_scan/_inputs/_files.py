@@ -178,12 +178,24 @@ def read_images(paths, image_shape=DEFAULT_IMAGE_SHAPE):
     [255, 0, 0]
     """
     images = allocate(len(paths), image_shape)
-    refuse = partial(refuse_faulty, paths, what="image files", advice=_ADVICE)
     # Headers first: a bad file among many is found in seconds.
-    refuse(_faults_of(partial(_check_header, path) for path in paths))
-    places = zip(paths, images, strict=True)
-    refuse(_faults_of(partial(_read_into, *place) for place in places))
+    check_headers(paths)
+    draw_files(paths, images)
     return images
+
+
+def check_headers(paths):
+    """Raise where files are no pictures with 8 bits per channel, and name them."""
+    _refuse(paths, _faults_of(partial(_check_header, path) for path in paths))
+
+
+def draw_files(paths, images, crop=None):
+    """Draw the pictures of files into the rows of an array, in threads; see `draw`."""
+    places = zip(paths, images, strict=True)
+    _refuse(paths, _faults_of(partial(_read_into, *place, crop) for place in places))
+
+
+_refuse = partial(refuse_faulty, what="image files", advice=_ADVICE)
 
 
 def _is_path(X):
@@ -215,14 +227,14 @@ def _check_header(path):
         refuse_deep(image)
 
 
-def _read_into(path, place):
+def _read_into(path, place, crop):
     """Read one file into its place, an array of shape `image_shape`."""
     size, mode = find_frame(place.shape)
     with _open(path) as image:
         # JPEG files are decoded at the size needed. Twice the size leaves the
         # resampling something to average; square, as the picture may lie on its side.
         image.draft(mode, (2 * max(size), 2 * max(size)))
-        draw(image, place)
+        draw(image, place, crop)
 
 
 def _open(path):

@@ -105,14 +105,27 @@ def allocate(n_images, image_shape):
         return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
 
 
-def draw(picture, place):
-    """Draw a picture into its place, an array of shape `image_shape`."""
+def draw(picture, place, crop=None):
+    """Draw a picture into its place, an array of shape `image_shape`.
+
+    Parameters
+    ----------
+    picture : PIL.Image.Image
+        Not changed.
+    place : ndarray of shape `image_shape`, dtype uint8
+        Written to.
+    crop : callable or None, default=None
+        Takes an upright picture without transparency, and returns one of the size of
+        the place. None to scale it until it fills the place, and crop around its
+        centre.
+    """
     size, mode = find_frame(place.shape)
     picture = ImageOps.exif_transpose(picture)
     if picture.has_transparency_data:
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture.convert("RGBA"))
-    pixels = np.asarray(ImageOps.fit(picture.convert(mode), size))
+    picture = picture.convert(mode)
+    pixels = np.asarray(ImageOps.fit(picture, size) if crop is None else crop(picture))
     if mode == "RGB" and find_channel_axis(place.shape) == 0:
         pixels = pixels.transpose(2, 0, 1)
     place[...] = pixels.reshape(place.shape)

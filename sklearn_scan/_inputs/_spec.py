@@ -2,12 +2,9 @@
 """What `X` is: learned once in `fit`, and held against all later samples."""
 
 from dataclasses import dataclass, field
-from functools import partial
-
-from sklearn.utils.validation import validate_data
 
 from sklearn_scan._inputs._formats import ImageFormat, RowFormat
-from sklearn_scan._inputs._validation import check_samples, learn_samples
+from sklearn_scan._inputs._lazy import Preparation
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,51 +21,24 @@ class InputSpec:
         The files, where `X` was a folder or paths.
     feature_names : ndarray of shape (n_features,) or None
         Column names, where `X` had any.
+    preparation : Preparation or None
+        How images become what an encoder expects; None where they need not.
+    pixels : ImageFormat or None
+        Layout and range of images in memory before they are prepared.
+    is_lazy : bool
+        Whether images that are prepared are decoded only when they are indexed.
     """
 
     format: ImageFormat | RowFormat
     passed_shape: tuple
     paths: list | None = field(default=None, repr=False)
     feature_names: object = field(default=None, repr=False)
+    preparation: Preparation | None = None
+    pixels: ImageFormat | None = None
+    is_lazy: bool = False
 
     @property
     def image_shape(self):
         """Shape of one image as it lies in memory; None for rows."""
         shape = self.format.sample_shape
         return shape if len(shape) > 1 else None
-
-
-class SampleInputMixin:
-    """Mixin for estimators whose `X` is samples.
-
-    It owns the `InputSpec` and the fitted attributes that follow from it:
-    `input_spec_`, `image_shape_`, `n_features_in_`, and, if `X` has them,
-    `feature_names_in_` and `paths_`.
-    """
-
-    def _learn_samples(self, X, image_shape=None):
-        """Return the samples in `X` as an array; remember what `X` is."""
-        validate = partial(validate_data, self, reset=True)
-        X, format, passed_shape, paths = learn_samples(X, image_shape, validate)
-        names = getattr(self, "feature_names_in_", None)
-        self._take_input_spec(InputSpec(format, passed_shape, paths, names))
-        return X
-
-    def _check_samples(self, X):
-        """Return the samples in `X` as an array, if they are such as `fit` saw."""
-        validate = partial(validate_data, self, reset=False)
-        name = type(self).__name__
-        return check_samples(X, self.input_spec_, name, validate)
-
-    def _take_input_spec(self, spec):
-        """Take over what is known of `X`."""
-        self.input_spec_ = spec
-        self.image_shape_ = spec.image_shape
-        self.n_features_in_ = spec.passed_shape[0]
-        for name, value in (
-            ("paths_", spec.paths),
-            ("feature_names_in_", spec.feature_names),
-        ):
-            vars(self).pop(name, None)
-            if value is not None:
-                setattr(self, name, value)

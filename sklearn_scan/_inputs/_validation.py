@@ -2,6 +2,7 @@
 """Checks of what a user passes as ``X``."""
 
 import math
+from dataclasses import replace
 from numbers import Integral
 
 import numpy as np
@@ -10,8 +11,10 @@ from sklearn.utils import check_array
 
 from sklearn_scan._inputs._containers import as_list, refuse_containers
 from sklearn_scan._inputs._files import DEFAULT_IMAGE_SHAPE, find_paths, read_images
-from sklearn_scan._inputs._formats import learn_format
-from sklearn_scan._inputs._pictures import find_pictures, stack_pictures
+from sklearn_scan._inputs._formats import find_channel_axis, learn_format
+from sklearn_scan._inputs._lazy import LazyImages
+from sklearn_scan._inputs._pictures import allocate, find_pictures, stack_pictures
+from sklearn_scan._inputs._spec import InputSpec
 
 _ACCEPTED = (
     "Accepted are image arrays of shape (n, h, w), (n, h, w, c) or (n, c, h, w), rows "
@@ -24,7 +27,9 @@ _ACCEPTED = (
 _DTYPES = (np.float32, np.float64, np.uint8)
 
 
-def learn_samples(X, image_shape=None, validate=check_array):
+def learn_samples(
+    X, image_shape=None, validate=check_array, preparation=None, *, is_lazy=False
+):
     """Read what `fit` was given as an array of rows or of images.
 
     Parameters
@@ -38,18 +43,21 @@ def learn_samples(X, image_shape=None, validate=check_array):
         is None, files are read as (64, 64, 3), and pictures at their size.
     validate : callable, default=check_array
         What scikit-learn checks arrays with; an estimator passes its `validate_data`.
+    preparation : Preparation or None, default=None
+        What an encoder expects: files are brought to its size and, if it has a way to
+        do so, images in memory as well.
+    is_lazy : bool, default=False
+        Whether images that are brought to that size are decoded only when they are
+        indexed.
 
     Returns
     -------
-    X : ndarray of shape (n_samples, n_features) or (n_samples, *image_shape)
+    X : ndarray or LazyImages of shape (n_samples, n_features) or (n_samples, \
+            *image_shape)
         uint8 stays uint8 and float64 stays float64 (batches are converted as they are
         read), without a copy; other types become float32. Files become uint8.
-    format : ImageFormat or RowFormat
-        Layout and range of the samples.
-    passed_shape : tuple of int
-        Shape of one sample as it was passed.
-    paths : list of str or None
-        The files, if there are any.
+    spec : InputSpec
+        What the samples are; without the names of columns.
 
     Raises
     ------
@@ -57,13 +65,55 @@ def learn_samples(X, image_shape=None, validate=check_array):
         Says what was given, what is needed and what to do.
     """
     X, paths, pictures = _look_inside(X)
+    shape = None if image_shape is None else _checked_shape(image_shape)
+    if preparation is not None and (paths is not None or preparation.crop is not None):
+        return _learn_prepared(
+            X, paths, pictures, shape, validate, preparation, is_lazy=is_lazy
+        )
     if paths is not None or pictures is not None:
-        shape = None if image_shape is None else _checked_shape(image_shape)
         X = _read(paths, pictures, shape)
     X = validate(X, allow_nd=True, ensure_min_samples=2, dtype=_DTYPES)
     passed_shape = X.shape[1:]
     X = _as_images(X, image_shape)
-    return X, learn_format(X), passed_shape, paths
+    return X, InputSpec(learn_format(X), passed_shape, paths)
+
+
+def _learn_prepared(X, paths, pictures, shape, validate, preparation, *, is_lazy):
+    """Read what `fit` was given as images of the size that an encoder expects."""
+    pixels, passed_shape = None, preparation.image_shape
+    items = pictures if paths is None else paths
+    if items is None:
+        items = validate(X, allow_nd=True, ensure_min_samples=2, dtype=_DTYPES)
+        passed_shape, items = items.shape[1:], _as_images(items, shape)
+        if items.ndim == 2:
+            raise ValueError(
+                f"X holds rows of {items.shape[1]} features, and the encoder reads "
+                "images. Pass image_shape=(h, w) or (h, w, c) to read the rows as "
+                "images, or pass rows to an estimator without an encoder."
+            )
+        pixels = learn_format(items)
+    elif len(items) < 2:
+        raise ValueError(f"Found {len(items)} image, and at least 2 are needed.")
+    images = LazyImages(items, preparation, pixels)
+    images = images if is_lazy else _decode(images)
+    format = preparation.find_format(images)
+    spec = InputSpec(
+        format,
+        passed_shape,
+        paths,
+        preparation=preparation,
+        pixels=pixels,
+        is_lazy=is_lazy,
+    )
+    return images, spec
+
+
+def _decode(images):
+    """Return lazy images as an array, or as a memmap where they are many."""
+    images.check(range(len(images)))
+    place = allocate(len(images), images.shape[1:])
+    images.read_into(place, range(len(images)))
+    return place
 
 
 def check_samples(X, spec, name, validate=check_array):
@@ -82,7 +132,8 @@ def check_samples(X, spec, name, validate=check_array):
 
     Returns
     -------
-    X : ndarray of shape (n_samples, n_features) or (n_samples, *image_shape)
+    X : ndarray or LazyImages of shape (n_samples, n_features) or (n_samples, \
+            *image_shape)
 
     Raises
     ------
@@ -90,6 +141,10 @@ def check_samples(X, spec, name, validate=check_array):
         Says what was given, what is needed and what to do.
     """
     X, paths, pictures = _look_inside(X)
+    preparation = spec.preparation
+    if preparation is not None and (paths is not None or preparation.crop is not None):
+        images = _prepare_as_fitted(X, spec, paths, pictures, validate)
+        return images if spec.is_lazy else _decode(images)
     if paths is not None or pictures is not None:
         X = _read_as_fitted(spec, name, paths, pictures)
     _check_rank(spec, name, X)
@@ -151,6 +206,27 @@ def _read(paths, pictures, image_shape):
     if paths is None:
         return stack_pictures(pictures, image_shape)
     return read_images(paths, image_shape or DEFAULT_IMAGE_SHAPE)
+
+
+def _prepare_as_fitted(X, spec, paths, pictures, validate):
+    """Return images of any size as lazy images of the size that the encoder expects."""
+    items = pictures if paths is None else paths
+    if items is not None:
+        return LazyImages(items, spec.preparation)
+    rows_are_images = len(spec.passed_shape) == 1
+    X = check_array(X, allow_nd=True, dtype=_DTYPES)
+    if X.ndim == 2 and rows_are_images:
+        X = validate(X, dtype=_DTYPES)
+        X = _as_images(X, spec.pixels.sample_shape)
+    if X.ndim < 3:
+        raise ValueError(f"X has shape {X.shape}, and images are needed. {_ACCEPTED}")
+    if spec.pixels is None or X.dtype == np.uint8:
+        pixels = learn_format(X)
+    else:
+        spec.pixels.check(X)
+        axis = find_channel_axis(X.shape[1:])
+        pixels = replace(spec.pixels, sample_shape=X.shape[1:], channel_axis=axis)
+    return LazyImages(X, spec.preparation, pixels)
 
 
 def _read_as_fitted(spec, name, paths, pictures):

@@ -2,7 +2,13 @@
 """Networks: encoders by name, class or factory, and the heads on top of them."""
 
 from sklearn_scan._nets._cluster_network import ClusterNetwork
-from sklearn_scan._nets._encoders import ENCODERS, ConvNet, Encoder, build_encoder
+from sklearn_scan._nets._encoders import (
+    ENCODERS,
+    ConvNet,
+    Encoder,
+    build_encoder,
+    wrap_network,
+)
 from sklearn_scan._nets._heads import (
     LinearHeads,
     Projector,
@@ -22,4 +28,5 @@ __all__ = [
     "at_least_float32",
     "build_encoder",
     "unit_rows",
+    "wrap_network",
 ]

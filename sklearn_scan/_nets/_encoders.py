@@ -184,7 +184,12 @@ def build_encoder(encoder, format):
             f"The encoder factory returned {type(network).__name__}, not a "
             "torch.nn.Module."
         )
-    network, n_features = _measure(network, shape)
+    return wrap_network(network, format)
+
+
+def wrap_network(network, format):
+    """Return a network as an `Encoder` of samples of a format."""
+    network, n_features = _measure(network, format.tensor_shape)
     return Encoder(network, format, n_features)
 
 

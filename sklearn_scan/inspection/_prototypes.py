@@ -264,6 +264,7 @@ def _read(clusterer, X, indices):
         X = X[shown]
     else:
         X = check_samples([paths[i] for i in shown], spec, name)
+    X = np.asarray(X)  # decoded, where they were not
     decoded = ArraySource(X, spec.format, "cpu").read(torch.arange(len(X)))
     drawable = _as_drawn(decoded.movedim(1, -1).clamp(0, 1).numpy())
     return np.split(drawable, np.cumsum([len(each) for each in indices])[:-1])

@@ -58,14 +58,14 @@ def draw_views(
     >>> draw_views(load_digits().images, n_images=3, n_views=5).shape
     (3, 6, 8, 8, 1)
     """
-    X, format, _, _ = learn_samples(X, image_shape)
+    X, spec = learn_samples(X, image_shape)
     if X.ndim == 2:
         raise ValueError(
             f"X has shape {X.shape}: rows cannot be drawn. Pass images, or image_shape "
             "if the rows are images."
         )
     runtime = Runtime.resolve("cpu", "float32")
-    source = ArraySource(X, format, runtime.device)
+    source = ArraySource(X, spec.format, runtime.device)
     with runtime.isolated(resolve_seed(random_state)):
         draw = build_views(views, source, strong=strong)
         images = source.read(torch.arange(min(n_images, len(X))))

@@ -84,6 +84,9 @@ class BaseEncoder(
     }
     #: Whether `fit` learns from the samples, and so loses what an earlier one learned.
     trains = False
+    #: Whether the encoder has learned elsewhere, and stays as it is unless a stage of
+    #: the clusterer is asked to train it.
+    is_pretrained = False
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -139,7 +142,7 @@ class BaseEncoder(
         """
         self._validate_params()
         forget(self)
-        X = self._learn_samples(X, self.image_shape)
+        X = self._learn_samples(X, **self.find_reading())
         runtime = Runtime.resolve(self.device, self.precision)
         context = self._init_callback_context(max_subtasks=1)
         context.call_on_fit_task_begin(estimator=self, X=X)
@@ -168,6 +171,16 @@ class BaseEncoder(
         return self.embed_samples(self._check_samples(X), runtime)
 
     # For `SCANClustering`: checked samples, and nothing that `fit` does besides.
+
+    def find_reading(self, image_shape=None):
+        """Return the arguments by which `_learn_samples` reads what this encoder needs.
+
+        Parameters
+        ----------
+        image_shape : tuple of int or None, default=None
+            That of the clusterer, which goes before that of the encoder.
+        """
+        return {"image_shape": self.image_shape if image_shape is None else image_shape}
 
     @property
     def is_fitted(self):

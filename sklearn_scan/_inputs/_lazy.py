@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Images that are decoded when they are asked for, at the size an encoder reads."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from numbers import Integral
+
+import numpy as np
+from PIL import Image
+
+from sklearn_scan._inputs._files import (
+    DEFAULT_IMAGE_SHAPE,
+    check_headers,
+    draw_files,
+)
+from sklearn_scan._inputs._formats import ImageFormat, find_channel_axis
+from sklearn_scan._inputs._pictures import draw, find_fault, refuse_deep, refuse_faulty
+
+# Images that are decoded together while all are looked at in order.
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How pictures of any size become what an encoder reads.
+
+    Attributes
+    ----------
+    image_shape : tuple of int, default=(64, 64, 3)
+        (h, w), (h, w, c) or (c, h, w) with 1 or 3 channels.
+    crop : callable or None, default=None
+        From an upright picture to one of that size; see `draw`.
+    mean, std : tuple of float or None, default=None
+        Per channel, of values from 0 to 1, as the encoder expects them taken off. None
+        for those of the images.
+    """
+
+    image_shape: tuple = DEFAULT_IMAGE_SHAPE
+    crop: Callable | None = None
+    mean: tuple | None = None
+    std: tuple | None = None
+
+    def find_format(self, images):
+        """Return the format of the images once they are prepared."""
+        if self.mean is None or self.std is None:
+            return ImageFormat.learn(images)
+        shape = tuple(self.image_shape)
+        axis = find_channel_axis(shape)
+        return ImageFormat(shape, axis, 0.0, 255.0, tuple(self.mean), tuple(self.std))
+
+
+class LazyImages:
+    """A sequence of images that are prepared each time they are indexed.
+
+    It has the shape of the array that all of them would make, and an index of integers
+    gives a part of this array. A slice gives another sequence.
+
+    Parameters
+    ----------
+    items : list of str, list of PIL.Image.Image or ndarray
+        Paths of files; pictures; or images of shape (n, h, w), (n, h, w, c) or
+        (n, c, h, w).
+    preparation : Preparation
+        What is done with each.
+    pixels : ImageFormat or None, default=None
+        How an array is read.
+    """
+
+    dtype = np.dtype(np.uint8)
+    ndim = property(lambda self: len(self.shape))
+    size = property(lambda self: int(np.prod(self.shape)))
+    nbytes = size
+
+    def __init__(self, items, preparation, pixels=None):
+        self.items = items
+        self.preparation = preparation
+        self.pixels = pixels
+
+    @property
+    def shape(self):
+        """Shape of the array that all images would make."""
+        return (len(self.items), *self.preparation.image_shape)
+
+    @property
+    def paths(self):
+        """The files; None where images are in memory."""
+        are_paths = len(self.items) > 0 and isinstance(self.items[0], str)
+        return self.items if are_paths else None
+
+    def __len__(self):
+        return len(self.items)
+
+    def __iter__(self):
+        for start in range(0, len(self), _CHUNK):
+            yield from self[np.arange(start, min(start + _CHUNK, len(self)))]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self[np.arange(len(self))], dtype=dtype)
+
+    def __getitem__(self, key):
+        if isinstance(key, slice):
+            items = self.items[key]
+            return type(self)(items, self.preparation, self.pixels)
+        if isinstance(key, Integral):
+            return self[np.array([key])][0]
+        images = np.empty((len(key), *self.shape[1:]), dtype=self.dtype)
+        self.read_into(images, key)
+        return images
+
+    def read_into(self, images, indices):
+        """Decode the images at `indices` into the rows of an array."""
+        crop = self.preparation.crop
+        if self.paths is not None:
+            draw_files([self.paths[i] for i in indices], images, crop)
+            return
+        places = zip(map(self._open, indices), images, strict=True)
+        faults = [find_fault(draw, *place, crop) for place in places]
+        names = [f"X[{i}]" for i in indices]
+        refuse_faulty(names, faults, what="pictures", advice="Remove them.")
+
+    def check(self, indices):
+        """Raise, early, where images at `indices` cannot be decoded."""
+        if self.paths is not None:
+            check_headers([self.paths[i] for i in indices])
+            return
+        faults = [find_fault(self._check_picture, i) for i in indices]
+        names = [f"X[{i}]" for i in indices]
+        refuse_faulty(names, faults, what="pictures", advice="Convert or remove them.")
+
+    def digest(self, index):
+        """Return a hash of the content of one image, before it is prepared."""
+        found = hashlib.blake2b(digest_size=16)
+        if self.paths is None:
+            picture = self._open(index)
+            found.update(repr((picture.mode, picture.size)).encode())
+            found.update(picture.tobytes())
+            return found.digest()
+        with open(self.paths[index], "rb") as file:
+            for block in iter(partial(file.read, 2**20), b""):
+                found.update(block)
+        return found.digest()
+
+    def _check_picture(self, index):
+        if self.pixels is None:
+            refuse_deep(self.items[index])
+
+    def _open(self, index):
+        """Return an image that is in memory as a picture."""
+        item = self.items[index]
+        if self.pixels is None:
+            return item
+        low, high = self.pixels.low, self.pixels.high
+        if item.dtype != np.uint8:
+            values = (np.asarray(item, np.float32) - low) * (255 / (high - low))
+            item = values.clip(0, 255).round().astype(np.uint8)
+        if self.pixels.channel_axis == 0:
+            item = item.transpose(1, 2, 0)
+        if item.ndim == 3 and item.shape[2] == 1:
+            item = item[..., 0]
+        return Image.fromarray(np.ascontiguousarray(item))

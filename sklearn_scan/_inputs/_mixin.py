@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What estimators of samples share: they learn what `X` is, and hold it later."""
+
+from dataclasses import replace
+from functools import partial
+
+from sklearn.utils.validation import validate_data
+
+from sklearn_scan._inputs._validation import check_samples, learn_samples
+
+
+class SampleInputMixin:
+    """Mixin for estimators whose `X` is samples.
+
+    It owns the `InputSpec` and the fitted attributes that follow from it:
+    `input_spec_`, `image_shape_`, `n_features_in_`, and, if `X` has them,
+    `feature_names_in_` and `paths_`.
+    """
+
+    def _learn_samples(self, X, image_shape=None, preparation=None, *, is_lazy=False):
+        """Return the samples in `X`; remember what `X` is.
+
+        See `learn_samples` for the parameters.
+        """
+        vars(self).pop("feature_names_in_", None)
+        validate = partial(validate_data, self, reset=True)
+        X, spec = learn_samples(X, image_shape, validate, preparation, is_lazy=is_lazy)
+        names = getattr(self, "feature_names_in_", None)
+        self._take_input_spec(replace(spec, feature_names=names))
+        return X
+
+    def _check_samples(self, X):
+        """Return the samples in `X`, if they are such as `fit` saw."""
+        validate = partial(validate_data, self, reset=False)
+        name = type(self).__name__
+        return check_samples(X, self.input_spec_, name, validate)
+
+    def _take_input_spec(self, spec):
+        """Take over what is known of `X`."""
+        self.input_spec_ = spec
+        self.image_shape_ = spec.image_shape
+        self.n_features_in_ = spec.passed_shape[0]
+        for name, value in (
+            ("paths_", spec.paths),
+            ("feature_names_in_", spec.feature_names),
+        ):
+            vars(self).pop(name, None)
+            if value is not None:
+                setattr(self, name, value)
