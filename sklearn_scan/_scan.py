@@ -20,6 +20,7 @@ from sklearn_scan._engine import (
     spawn_seeds,
     warn_user,
 )
+from sklearn_scan._inputs import sharing
 from sklearn_scan._losses import SCANLoss
 from sklearn_scan._params import (
     CONSTRAINTS,
@@ -130,15 +131,14 @@ class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
         Whether to weight each confident sample of step 3 inversely to the frequency of
         its cluster.
     keep : {"best", "last"}, default="best"
-        Whether to keep the results of the clustering on views and of self-labelling
-        only where they are not clearly worse ("best"), or always ("last"), as the
-        reference does.
+        Whether results of the clustering on views and of self-labelling are kept only
+        if they are not clearly worse ("best"), or always, as in the reference ("last").
     batch_size : int, default=512
         Largest number of samples in a step; several for every cluster. Where memory is
         short, batches are smaller, with a warning.
     image_shape : tuple of int or None, default=None
         Shape (h, w), (h, w, c) or (c, h, w) of one image, where `X` holds images as
-        rows, or of the images that files and pictures are brought to.
+        rows, files or pictures. The last two are brought to it.
     memory : str, joblib.Memory or None, default=None
         Where to cache the pretext, the mining and every later stage. Each depends on
         `X`, on its own parameters, on the stages before and on the seed: a grid search
@@ -298,6 +298,7 @@ class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
         return super().set_params(**params)
 
     @with_callbacks
+    @sharing()
     def fit(
         self, X: SamplesLike, y: Any = None, *, neighbors: ArrayLike | None = None
     ) -> Self:

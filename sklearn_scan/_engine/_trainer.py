@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import update_bn
 
+from sklearn_scan._devices import available_memory
 from sklearn_scan._engine._allocator import kept_memory
 from sklearn_scan._engine._cache import StageCache, Unfinished
 from sklearn_scan._engine._checkpoint import (
@@ -20,7 +21,6 @@ from sklearn_scan._engine._checkpoint import (
 from sklearn_scan._engine._data import Batches, Samples
 from sklearn_scan._engine._memory_budget import (
     affordable_batch,
-    available_memory,
     explain_smaller_batches,
     inference_batch,
     is_surely_affordable,
