@@ -32,6 +32,9 @@ from sklearn_scan._engine._progress import FitProgress
 from sklearn_scan._engine._runtime import Runtime
 from sklearn_scan._engine._warnings import warn_user
 
+# What is inferred on a GPU is fetched when there is more of it than this.
+_MOST_WAITING_BYTES = 2**28
+
 
 @dataclass(frozen=True)
 class Trainer:
@@ -258,8 +261,23 @@ def infer(function, source, *, indices=None, batch_size=None):
     is_long = len(indices) > batch_size
     keeping = kept_memory(source.device, trim=False) if is_long else nullcontext()
     with torch.no_grad(), keeping:
-        parts = [
-            function(source.read(part)).cpu()
-            for part in torch.from_numpy(indices).split(batch_size)
-        ]
-    return torch.cat(parts)
+        batches = torch.from_numpy(indices).split(batch_size)
+        return _gather(function(source.read(batch)) for batch in batches)
+
+
+def _gather(parts):
+    """Return tensors, one after the other, as one tensor on the CPU.
+
+    A copy from a GPU waits for all that it is still to do, and then it has nothing to
+    do: results stay there until there are many.
+    """
+    fetched, waiting, n_bytes = [], [], 0
+    for part in parts:
+        is_on_gpu = part.device.type != "cpu"
+        if is_on_gpu and waiting and n_bytes + part.nbytes > _MOST_WAITING_BYTES:
+            fetched.append(torch.cat(waiting).cpu())
+            waiting, n_bytes = [], 0
+        waiting.append(part)
+        n_bytes += part.nbytes
+    rest = torch.cat(waiting).cpu()
+    return torch.cat([*fetched, rest]) if fetched else rest
