@@ -110,7 +110,8 @@ class PredictorMixin(
             return -evaluator.loss(self._network(runtime))
 
     def _resolve_runtime(self):
-        return Runtime.resolve(self.device, self.precision)
+        # Inference is float32, also where there is no other precision.
+        return Runtime.resolve(self.device, "float32")
 
     def _open(self, X, runtime):
         """Return what the network reads of checked samples."""

@@ -128,8 +128,7 @@ class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
     self_labeling : "auto", None or TrainingConfig, default="auto"
         How step 3 is trained; None leaves it out.
     class_weight : "balanced" or None, default="balanced"
-        Whether to weight each confident sample of step 3 inversely to the frequency of
-        its cluster.
+        Whether confident samples of step 3 weigh inversely to the size of a cluster.
     keep : {"best", "last"}, default="best"
         Whether results of the clustering on views and of self-labelling are kept only
         if they are not clearly worse ("best"), or always, as in the reference ("last").
@@ -150,10 +149,10 @@ class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
         parameters, and an int as `random_state`. Delete the files when it is done.
     device : str or torch.device, default="auto"
         Where to compute. "auto" takes a CUDA GPU where there is one.
-    precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Type in which networks are trained. "auto" is bfloat16 on devices with bfloat16
-        instructions, GPUs and CPUs alike, and float32 elsewhere. Losses, heads and
-        inference are float32.
+    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Type in which networks are trained. "auto" is bfloat16 where there are fast
+        instructions for it, float16 on GPUs that have them for it alone, else float32.
+        Losses, heads and inference are float32, and never TF32.
     random_state : int, RandomState instance or None, default=None
         Pass an int for labels that are the same in every fit, to the bit on a CPU.
     verbose : int, default=0

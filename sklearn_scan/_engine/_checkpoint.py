@@ -54,6 +54,7 @@ class Checkpoint(Callback):
         net.module_.load_state_dict(state["module"])
         net.criterion_.load_state_dict(state["criterion"])
         net.optimizer_.load_state_dict(state["optimizer"])
+        net.scaler_.load_state_dict(state["scaler"])
         if self._scheduler is not None:
             self._scheduler.load_state_dict(state["scheduler"])
         net.history_ = History([{"epoch": r["epoch"]} for r in state["records"]])
@@ -66,6 +67,7 @@ class Checkpoint(Callback):
             "module": net.module_.state_dict(),
             "criterion": net.criterion_.state_dict(),
             "optimizer": net.optimizer_.state_dict(),
+            "scaler": net.scaler_.state_dict(),
             "scheduler": self._scheduler and self._scheduler.state_dict(),
             "records": self.recorder.records,
             "generators": _get_generators(net.runtime.device),

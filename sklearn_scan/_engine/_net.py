@@ -49,6 +49,7 @@ class StageNet(NeuralNet):
         """Train on the data set `X`; see `skorch.NeuralNet.partial_fit`."""
         if not self.initialized_:
             self.initialize()
+        self.scaler_ = self.runtime.make_scaler()
         routing = fit_params.pop("_routing_method", "partial_fit")
         self.notify("on_train_begin", X=X, y=y)
         try:
@@ -90,6 +91,7 @@ class StageNet(NeuralNet):
         with self.runtime.autocast():
             outputs = self.module_(*batch)
         loss, record = self.criterion_(*outputs)
-        loss.backward()
-        self.optimizer_.step()
+        self.scaler_.scale(loss).backward()
+        self.scaler_.step(self.optimizer_)
+        self.scaler_.update()
         return {"loss": loss, "record": record}

@@ -29,7 +29,7 @@ from sklearn_scan._engine._memory_budget import (
 )
 from sklearn_scan._engine._net import StageNet
 from sklearn_scan._engine._progress import FitProgress
-from sklearn_scan._engine._runtime import Runtime
+from sklearn_scan._engine._runtime import Runtime, exact_inference
 from sklearn_scan._engine._warnings import warn_user
 
 # What is inferred on a GPU is fetched when there is more of it than this.
@@ -211,8 +211,9 @@ def wrap_trained(module, criterion, runtime):
 
 
 def trim(net):
-    """Let go of what only training needs: optimizer, callbacks, gradients."""
+    """Let go of what only training needs: optimizer, scaler, callbacks, gradients."""
     net.optimizer_.zero_grad(set_to_none=True)
+    vars(net).pop("scaler_", None)
     types = {"module": type(net.module), "criterion": type(net.criterion)}
     # A factory of the user need not be picklable.
     types["optimizer"] = type(net.optimizer_)
@@ -260,7 +261,7 @@ def infer(function, source, *, indices=None, batch_size=None):
     # One batch has no next one that could use its memory.
     is_long = len(indices) > batch_size
     keeping = kept_memory(source.device, trim=False) if is_long else nullcontext()
-    with torch.no_grad(), keeping:
+    with torch.no_grad(), keeping, exact_inference(source.device):
         batches = torch.from_numpy(indices).split(batch_size)
         return _gather(function(source.read(batch)) for batch in batches)
 
