@@ -120,7 +120,7 @@ class PredictorMixin(
         return backbone.open(X, embedding, runtime)
 
     def _network(self, runtime):
-        return self.net_.module_.to(runtime.device)
+        return self.net_.move_to(runtime.device).module_
 
     @property
     def _n_features_out(self):

@@ -12,6 +12,7 @@ from skorch.callbacks import Callback
 from skorch.history import History
 
 from sklearn_scan._engine._fingerprint import fingerprint
+from sklearn_scan._engine._runtime import get_generator, set_generator
 from sklearn_scan._version import __version__
 
 # What every module has, and what its weights say already.
@@ -164,12 +165,12 @@ def _settings_of(module):
 
 def _get_generators(device):
     states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
+    if (state := get_generator(device)) is not None:
+        states[device.type] = state
     return states
 
 
 def _set_generators(states, device):
     torch.set_rng_state(states["cpu"])
-    if "cuda" in states and device.type == "cuda":
-        torch.cuda.set_rng_state(states["cuda"], device)
+    if device.type != "cpu" and device.type in states:
+        set_generator(device, states[device.type])

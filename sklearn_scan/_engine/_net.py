@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The one skorch net that all stages share."""
 
+from dataclasses import replace
+
+import torch
 from skorch import NeuralNet
 
 from sklearn_scan._engine._data import Batches
@@ -44,6 +47,19 @@ class StageNet(NeuralNet):
         kwargs.setdefault("predict_nonlinearity", None)
         super().__init__(module, criterion=criterion, **kwargs)
         self.runtime = runtime
+
+    def __setstate__(self, state):
+        """Take up what was pickled; on the CPU where its device is not to be had."""
+        if not _is_available(state["device"]):
+            state = state | {"device": "cpu"}
+        super().__setstate__(state)
+        self.runtime = replace(self.runtime, device=torch.device(self.device))
+
+    def move_to(self, device):
+        """Move a net that was trained to a device, and return it."""
+        self.module_.to(device)
+        self.device, self.runtime = device, replace(self.runtime, device=device)
+        return self
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
         """Train on the data set `X`; see `skorch.NeuralNet.partial_fit`."""
@@ -95,3 +111,11 @@ class StageNet(NeuralNet):
         self.scaler_.step(self.optimizer_)
         self.scaler_.update()
         return {"loss": loss, "record": record}
+
+
+def _is_available(device):
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):  # torch knows no such device, or has none
+        return False
+    return True

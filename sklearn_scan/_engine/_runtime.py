@@ -105,11 +105,10 @@ class Runtime:
         The defaults are the device, the type, and TF32 in place of float32. Threads
         take turns.
         """
-        cuda = self.device.type == "cuda"
-        devices = [self.device] if cuda else []
         with (
             training_turn(),
-            torch.random.fork_rng(devices=devices),
+            torch.random.fork_rng(devices=[]),
+            _kept_generator(self.device),
             exact_float32(self.device),
             torch.inference_mode(False),
             torch.enable_grad(),
@@ -118,9 +117,11 @@ class Runtime:
         ):
             # Not torch.manual_seed, which would seed the generators of every device.
             torch.default_generator.manual_seed(seed)
-            if cuda:
+            if self.device.type == "cuda":
                 with torch.cuda.device(self.device):
                     torch.cuda.manual_seed(seed)
+            elif self.device.type == "mps":
+                torch.mps.manual_seed(seed)
             yield
 
 
@@ -132,6 +133,31 @@ def exact_inference(device):
         return
     with training_turn(), exact_float32(device):
         yield
+
+
+@contextmanager
+def _kept_generator(device):
+    """Put the generator of a device back, where it has one of its own."""
+    before = get_generator(device)
+    try:
+        yield
+    finally:
+        set_generator(device, before)
+
+
+def get_generator(device):
+    """Return the state of the generator of a device; None on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_rng_state(device)
+    return torch.mps.get_rng_state() if device.type == "mps" else None
+
+
+def set_generator(device, state):
+    """Set the generator of a device to a state that `get_generator` has returned."""
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(state)
 
 
 def _default_device(device):
