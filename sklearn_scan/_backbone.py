@@ -124,6 +124,7 @@ class TrainableBackbone:
             Keeps the answers, and warns.
         """
         source = self.open(X, None, trainer.runtime)
+        source.share()
         self.pretext.plan_batches(source, batch_sizes, trainer)
 
     def fit_embed(self, X, context):

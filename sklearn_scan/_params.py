@@ -33,7 +33,7 @@ CONSTRAINTS = {
     "memory": [str, os.PathLike, HasMethods(["cache"]), None],
     "checkpoint": [str, os.PathLike, None],
     "device": [str, torch.device],
-    "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+    "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
     "random_state": ["random_state"],
     "verbose": ["verbose"],
 }

@@ -110,7 +110,8 @@ class PredictorMixin(
             return -evaluator.loss(self._network(runtime))
 
     def _resolve_runtime(self):
-        return Runtime.resolve(self.device, self.precision)
+        # Inference is float32, also where there is no other precision.
+        return Runtime.resolve(self.device, "float32")
 
     def _open(self, X, runtime):
         """Return what the network reads of checked samples."""
@@ -119,7 +120,7 @@ class PredictorMixin(
         return backbone.open(X, embedding, runtime)
 
     def _network(self, runtime):
-        return self.net_.module_.to(runtime.device)
+        return self.net_.move_to(runtime.device).module_
 
     @property
     def _n_features_out(self):

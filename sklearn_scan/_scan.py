@@ -20,6 +20,7 @@ from sklearn_scan._engine import (
     spawn_seeds,
     warn_user,
 )
+from sklearn_scan._inputs import sharing
 from sklearn_scan._losses import SCANLoss
 from sklearn_scan._params import (
     CONSTRAINTS,
@@ -132,18 +133,16 @@ class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
     self_labeling : "auto", None or TrainingConfig, default="auto"
         How step 3 is trained; None leaves it out.
     class_weight : "balanced" or None, default="balanced"
-        Whether to weight each confident sample of step 3 inversely to the frequency of
-        its cluster.
+        Whether confident samples of step 3 weigh inversely to the size of a cluster.
     keep : {"best", "last"}, default="best"
-        Whether to keep the results of the clustering on views and of self-labelling
-        only where they are not clearly worse ("best"), or always ("last"), as the
-        reference does.
+        Whether results of the clustering on views and of self-labelling are kept only
+        if they are not clearly worse ("best"), or always, as in the reference ("last").
     batch_size : int, default=512
         Largest number of samples in a step; several for every cluster. Where memory is
         short, batches are smaller, with a warning.
     image_shape : tuple of int or None, default=None
         Shape (h, w), (h, w, c) or (c, h, w) of one image, where `X` holds images as
-        rows, or of the images that files and pictures are brought to.
+        rows, files or pictures. The last two are brought to it.
     memory : str, joblib.Memory or None, default=None
         Where to cache the pretext, the mining and every later stage. Each depends on
         `X`, on its own parameters, on the stages before and on the seed: a grid search
@@ -155,10 +154,10 @@ class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
         parameters, and an int as `random_state`. Delete the files when it is done.
     device : str or torch.device, default="auto"
         Where to compute. "auto" takes a CUDA GPU where there is one.
-    precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Type in which networks are trained. "auto" is bfloat16 on devices with bfloat16
-        instructions, GPUs and CPUs alike, and float32 elsewhere. Losses, heads and
-        inference are float32.
+    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Type in which networks are trained. "auto" is bfloat16 where there are fast
+        instructions for it, float16 on GPUs that have them for it alone, else float32.
+        Losses, heads and inference are float32, and never TF32.
     random_state : int, RandomState instance or None, default=None
         Pass an int for labels that are the same in every fit, to the bit on a CPU.
     verbose : int, default=0
@@ -303,6 +302,7 @@ class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
         return super().set_params(**params)
 
     @with_callbacks
+    @sharing()
     def fit(
         self, X: SamplesLike, y: Any = None, *, neighbors: ArrayLike | None = None
     ) -> Self:

@@ -316,9 +316,23 @@ FAULTS = [
     Fault(
         "bfloat16 is float32",
         "_engine/_runtime.py",
-        'enabled=self.precision == "bfloat16"',
+        "enabled=self.precision in _HALF",
         "enabled=False",
         "engine",
+    ),
+    Fault(
+        "TF32 passes for float32",
+        "_engine/_tf32.py",
+        'if device.type != "cuda":',
+        "if True:",
+        "tf32",
+    ),
+    Fault(
+        "gradients in float16 are not scaled",
+        "_engine/_net.py",
+        "self.scaler_.scale(loss).backward()",
+        "loss.backward()",
+        "float16",
     ),
     Fault(
         "every seed is the same",
@@ -393,6 +407,13 @@ FAULTS = [
         "wiring_cache",
     ),
     Fault(
+        "every stage copies the samples to the GPU",
+        "_backbone.py",
+        "source.share()",
+        "pass",
+        "uploads",
+    ),
+    Fault(
         "the cache does not know what a step begins with",
         "_engine/_checkpoint.py",
         "k: v.cpu().numpy() for k, v in module.state_dict().items()",
@@ -441,6 +462,13 @@ FAULTS = [
         'net.optimizer_.load_state_dict(state["optimizer"])',
         "pass",
         "wiring_cache",
+    ),
+    Fault(
+        "a resumed scaler begins anew",
+        "_engine/_checkpoint.py",
+        'net.scaler_.load_state_dict(state["scaler"])',
+        "pass",
+        "float16",
     ),
     Fault(
         "a resumed generator begins anew",

@@ -17,7 +17,7 @@ LAYERS = (
     {"pretext"},
     {"neighbors", "_losses"},
     {"_engine", "_nets", "_views", "_inputs"},
-    {"metrics", "_typing", "_compat", "_version"},
+    {"metrics", "_devices", "_typing", "_compat", "_version"},
 )
 LEVEL = {name: k for k, layer in enumerate(LAYERS) for name in layer}
 FILES = sorted(ROOT.rglob("*.py"))

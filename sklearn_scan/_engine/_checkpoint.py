@@ -12,6 +12,7 @@ from skorch.callbacks import Callback
 from skorch.history import History
 
 from sklearn_scan._engine._fingerprint import fingerprint
+from sklearn_scan._engine._runtime import get_generator, set_generator
 from sklearn_scan._version import __version__
 
 # What every module has, and what its weights say already.
@@ -54,6 +55,7 @@ class Checkpoint(Callback):
         net.module_.load_state_dict(state["module"])
         net.criterion_.load_state_dict(state["criterion"])
         net.optimizer_.load_state_dict(state["optimizer"])
+        net.scaler_.load_state_dict(state["scaler"])
         if self._scheduler is not None:
             self._scheduler.load_state_dict(state["scheduler"])
         net.history_ = History([{"epoch": r["epoch"]} for r in state["records"]])
@@ -66,6 +68,7 @@ class Checkpoint(Callback):
             "module": net.module_.state_dict(),
             "criterion": net.criterion_.state_dict(),
             "optimizer": net.optimizer_.state_dict(),
+            "scaler": net.scaler_.state_dict(),
             "scheduler": self._scheduler and self._scheduler.state_dict(),
             "records": self.recorder.records,
             "generators": _get_generators(net.runtime.device),
@@ -162,12 +165,12 @@ def _settings_of(module):
 
 def _get_generators(device):
     states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
+    if (state := get_generator(device)) is not None:
+        states[device.type] = state
     return states
 
 
 def _set_generators(states, device):
     torch.set_rng_state(states["cpu"])
-    if "cuda" in states and device.type == "cuda":
-        torch.cuda.set_rng_state(states["cuda"], device)
+    if device.type != "cpu" and device.type in states:
+        set_generator(device, states[device.type])

@@ -13,9 +13,7 @@ alone. A smaller batch is what the user would have asked for.
 
 import copy
 import math
-import os
 import warnings
-from pathlib import Path
 
 import torch
 
@@ -127,51 +125,6 @@ def _count_kept(step, batch):
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda packed: packed):
         step(*batch)
     return sum(storage.nbytes() for storage in storages.values())
-
-
-def available_memory(device):
-    """Return the bytes of memory that are free on a device; infinity if unknown."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        # Torch holds back what was freed, for itself.
-        reserved = torch.cuda.memory_reserved(device)
-        return free + reserved - torch.cuda.memory_allocated(device)
-    return min(_free_on_machine(), _free_in_container())
-
-
-def _free_on_machine():
-    """Return what the system could give without swapping."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        fields = dict(line.split(":") for line in lines)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return math.inf
-
-
-def _free_in_container(root="/sys/fs/cgroup"):
-    """Return what the control group of a container leaves, of either version."""
-    folders = {
-        "memory.max": ("", "memory.current"),
-        "memory.limit_in_bytes": ("memory", "memory.usage_in_bytes"),
-    }
-    for limit, (folder, usage) in folders.items():
-        folder = Path(root) / folder
-        try:
-            most = int((folder / limit).read_text())
-            used = int((folder / usage).read_text())
-            statistics = (folder / "memory.stat").read_text().splitlines()
-            fields = dict(line.split() for line in statistics)
-            # Files that were read are counted, and are let go when there is need.
-            cached = int(fields["inactive_file"]) + int(fields["active_file"])
-        except (OSError, KeyError, ValueError):  # none, or "max", which is no limit
-            continue
-        return max(0, most - used + cached)
-    return math.inf
 
 
 def explain_smaller_batches(name, wanted, size, bytes_per_sample, free, source):

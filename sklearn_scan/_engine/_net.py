@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The one skorch net that all stages share."""
 
+from dataclasses import replace
+
+import torch
 from skorch import NeuralNet
 
 from sklearn_scan._engine._data import Batches
@@ -45,10 +48,24 @@ class StageNet(NeuralNet):
         super().__init__(module, criterion=criterion, **kwargs)
         self.runtime = runtime
 
+    def __setstate__(self, state):
+        """Take up what was pickled; on the CPU where its device is not to be had."""
+        if not _is_available(state["device"]):
+            state = state | {"device": "cpu"}
+        super().__setstate__(state)
+        self.runtime = replace(self.runtime, device=torch.device(self.device))
+
+    def move_to(self, device):
+        """Move a net that was trained to a device, and return it."""
+        self.module_.to(device)
+        self.device, self.runtime = device, replace(self.runtime, device=device)
+        return self
+
     def partial_fit(self, X, y=None, classes=None, **fit_params):
         """Train on the data set `X`; see `skorch.NeuralNet.partial_fit`."""
         if not self.initialized_:
             self.initialize()
+        self.scaler_ = self.runtime.make_scaler()
         routing = fit_params.pop("_routing_method", "partial_fit")
         self.notify("on_train_begin", X=X, y=y)
         try:
@@ -90,6 +107,15 @@ class StageNet(NeuralNet):
         with self.runtime.autocast():
             outputs = self.module_(*batch)
         loss, record = self.criterion_(*outputs)
-        loss.backward()
-        self.optimizer_.step()
+        self.scaler_.scale(loss).backward()
+        self.scaler_.step(self.optimizer_)
+        self.scaler_.update()
         return {"loss": loss, "record": record}
+
+
+def _is_available(device):
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):  # torch knows no such device, or has none
+        return False
+    return True

@@ -17,6 +17,11 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
+from sklearn_scan._engine._tf32 import exact_float32
+
+# The precisions in which autocast computes.
+_HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
 _turn = threading.RLock()
 
 
@@ -48,7 +53,7 @@ class Runtime:
     ----------
     device : torch.device
         Where tensors live.
-    precision : {"float32", "bfloat16"}
+    precision : {"float32", "bfloat16", "float16"}
         Type in which networks are trained. Losses and views are float32 in any case,
         and so is inference, so that a sample gets the same answer in every batch.
     """
@@ -61,7 +66,12 @@ class Runtime:
         """Find out what "auto" is on this machine."""
         device = _resolve_device(device)
         if precision == "auto":
-            precision = "bfloat16" if _has_fast_bfloat16(device) else "float32"
+            precision = _find_fast_precision(device)
+        if precision == "float16" and device.type != "cuda":
+            raise ValueError(
+                'precision="float16" needs a CUDA GPU, and the device is '
+                f'{str(device)!r}. Leave precision at "auto", or pass "float32".'
+            )
         return cls(device, precision)
 
     def autocast(self):
@@ -74,22 +84,32 @@ class Runtime:
         """
         return torch.autocast(
             self.device.type,
-            torch.bfloat16,
-            enabled=self.precision == "bfloat16",
+            _HALF.get(self.precision),
+            enabled=self.precision in _HALF,
             cache_enabled=False,
+        )
+
+    def make_scaler(self):
+        """Return what keeps small gradients from becoming zero in float16.
+
+        It does nothing in other precisions, whose range is that of float32.
+        """
+        return torch.amp.GradScaler(
+            self.device.type, enabled=self.precision == "float16"
         )
 
     @contextmanager
     def isolated(self, seed):
         """Seed torch, enable gradients, undo the user's defaults; put all back.
 
-        Threads take turns.
+        The defaults are the device, the type, and TF32 in place of float32. Threads
+        take turns.
         """
-        cuda = self.device.type == "cuda"
-        devices = [self.device] if cuda else []
         with (
             training_turn(),
-            torch.random.fork_rng(devices=devices),
+            torch.random.fork_rng(devices=[]),
+            _kept_generator(self.device),
+            exact_float32(self.device),
             torch.inference_mode(False),
             torch.enable_grad(),
             _default_device("cpu"),
@@ -97,10 +117,47 @@ class Runtime:
         ):
             # Not torch.manual_seed, which would seed the generators of every device.
             torch.default_generator.manual_seed(seed)
-            if cuda:
+            if self.device.type == "cuda":
                 with torch.cuda.device(self.device):
                     torch.cuda.manual_seed(seed)
+            elif self.device.type == "mps":
+                torch.mps.manual_seed(seed)
             yield
+
+
+@contextmanager
+def exact_inference(device):
+    """Compute in float32 on a GPU, and not in TF32; threads take turns with it."""
+    if device.type != "cuda":
+        yield
+        return
+    with training_turn(), exact_float32(device):
+        yield
+
+
+@contextmanager
+def _kept_generator(device):
+    """Put the generator of a device back, where it has one of its own."""
+    before = get_generator(device)
+    try:
+        yield
+    finally:
+        set_generator(device, before)
+
+
+def get_generator(device):
+    """Return the state of the generator of a device; None on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_rng_state(device)
+    return torch.mps.get_rng_state() if device.type == "mps" else None
+
+
+def set_generator(device, state):
+    """Set the generator of a device to a state that `get_generator` has returned."""
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(state)
 
 
 def _default_device(device):
@@ -155,13 +212,24 @@ def _resolve_device(device):
     return device
 
 
+def _find_fast_precision(device):
+    """Return the precision in which a device trains fastest."""
+    if _has_fast_bfloat16(device):
+        return "bfloat16"
+    # The first tensor cores know float16 alone; GPUs before them gain little by it.
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0):
+        return "float16"
+    return "float32"
+
+
 def _has_fast_bfloat16(device):
     """Say whether the device has bfloat16 instructions.
 
     Where it has none bfloat16 is emulated, and slower than float32.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # torch 2.12
         instructions = torch.cpu.get_capabilities()
         return bool(instructions.get("avx512_bf16") or instructions.get("amx_bf16"))

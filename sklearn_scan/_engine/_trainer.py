@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import update_bn
 
+from sklearn_scan._devices import available_memory
 from sklearn_scan._engine._allocator import kept_memory
 from sklearn_scan._engine._cache import StageCache, Unfinished
 from sklearn_scan._engine._checkpoint import (
@@ -20,7 +21,6 @@ from sklearn_scan._engine._checkpoint import (
 from sklearn_scan._engine._data import Batches, Samples
 from sklearn_scan._engine._memory_budget import (
     affordable_batch,
-    available_memory,
     explain_smaller_batches,
     inference_batch,
     is_surely_affordable,
@@ -29,8 +29,11 @@ from sklearn_scan._engine._memory_budget import (
 )
 from sklearn_scan._engine._net import StageNet
 from sklearn_scan._engine._progress import FitProgress
-from sklearn_scan._engine._runtime import Runtime
+from sklearn_scan._engine._runtime import Runtime, exact_inference
 from sklearn_scan._engine._warnings import warn_user
+
+# What is inferred on a GPU is fetched when there is more of it than this.
+_MOST_WAITING_BYTES = 2**28
 
 
 @dataclass(frozen=True)
@@ -208,8 +211,9 @@ def wrap_trained(module, criterion, runtime):
 
 
 def trim(net):
-    """Let go of what only training needs: optimizer, callbacks, gradients."""
+    """Let go of what only training needs: optimizer, scaler, callbacks, gradients."""
     net.optimizer_.zero_grad(set_to_none=True)
+    vars(net).pop("scaler_", None)
     types = {"module": type(net.module), "criterion": type(net.criterion)}
     # A factory of the user need not be picklable.
     types["optimizer"] = type(net.optimizer_)
@@ -257,9 +261,24 @@ def infer(function, source, *, indices=None, batch_size=None):
     # One batch has no next one that could use its memory.
     is_long = len(indices) > batch_size
     keeping = kept_memory(source.device, trim=False) if is_long else nullcontext()
-    with torch.no_grad(), keeping:
-        parts = [
-            function(source.read(part)).cpu()
-            for part in torch.from_numpy(indices).split(batch_size)
-        ]
-    return torch.cat(parts)
+    with torch.no_grad(), keeping, exact_inference(source.device):
+        batches = torch.from_numpy(indices).split(batch_size)
+        return _gather(function(source.read(batch)) for batch in batches)
+
+
+def _gather(parts):
+    """Return tensors, one after the other, as one tensor on the CPU.
+
+    A copy from a GPU waits for all that it is still to do, and then it has nothing to
+    do: results stay there until there are many.
+    """
+    fetched, waiting, n_bytes = [], [], 0
+    for part in parts:
+        is_on_gpu = part.device.type != "cpu"
+        if is_on_gpu and waiting and n_bytes + part.nbytes > _MOST_WAITING_BYTES:
+            fetched.append(torch.cat(waiting).cpu())
+            waiting, n_bytes = [], 0
+        waiting.append(part)
+        n_bytes += part.nbytes
+    rest = torch.cat(waiting).cpu()
+    return torch.cat([*fetched, rest]) if fetched else rest

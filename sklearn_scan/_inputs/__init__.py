@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Whatever ``X`` is, made into batches of tensors."""
 
-from sklearn_scan._inputs._array import ArraySource
+from sklearn_scan._inputs._array import ArraySource, sharing
 from sklearn_scan._inputs._files import find_paths, list_images, read_images
 from sklearn_scan._inputs._formats import ImageFormat, RowFormat, learn_format
 from sklearn_scan._inputs._lazy import LazyImages, Preparation
@@ -23,4 +23,5 @@ __all__ = [
     "learn_samples",
     "list_images",
     "read_images",
+    "sharing",
 ]

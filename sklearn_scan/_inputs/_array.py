@@ -1,9 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Arrays and memmaps as batches of tensors on a device."""
 
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import numpy as np
 import torch
 from torch.utils.data import Dataset
+
+from sklearn_scan._devices import available_memory, has_own_memory, send
+
+# Large arrays are copied to a GPU in parts of about this many bytes.
+_BYTES_PER_PART = 2**26
 
 
 class ArraySource(Dataset):
@@ -27,28 +35,79 @@ class ArraySource(Dataset):
         self.array = array
         self.format = format
         self.device = torch.device(device)
-        self._resident = None
-        if self.device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(self.device)
-            if array.nbytes < free // 2:
-                self._resident = torch.tensor(array, device=self.device)
+        self.resident = None
+        if has_own_memory(self.device):
+            self.resident = _find_shared(array, self.device)
+            if self.resident is None:
+                self.resident = _upload(array, self.device)
 
     def __len__(self):
         return len(self.array)
 
+    def share(self):
+        """Let later sources of this array use its copy on the device.
+
+        Until `sharing` ends; outside of it, each source makes its own.
+        """
+        if (sources := _shared.get()) is not None:
+            sources.append(self)
+
     def read(self, indices):
         """Return the decoded samples at `indices`, a CPU tensor of int64."""
-        if self._resident is not None:
-            raw = self._resident[indices.to(self.device, non_blocking=True)]
+        if self.resident is not None:
+            raw = self.resident[send(indices, self.device)]
         else:
             # Fancy indexing copies, so that the tensor owns writable memory even when
             # the array is a read-only memmap.
-            gathered = np.asarray(self.array[indices.numpy()])
-            if gathered.dtype == np.float64:  # unknown to some devices, wasted on all
-                gathered = gathered.astype(np.float32)
-            raw = torch.from_numpy(gathered)
-            if self.device.type == "cuda":
+            raw = _as_tensor(self.array[indices.numpy()])
+            if has_own_memory(self.device):
                 # From pinned memory the copy runs beside the kernels.
                 raw = raw.pin_memory()
-            raw = raw.to(self.device, non_blocking=True)
+            raw = send(raw, self.device)
         return self.format.decode(raw)
+
+
+@contextmanager
+def sharing():
+    """Let sources share what `ArraySource.share` names, until the context ends."""
+    token = _shared.set([])
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
+# Not for good, nor by weak references: what is left of a fit that failed must not be
+# taken for an array that has been changed since.
+_shared: ContextVar[list | None] = ContextVar("shared", default=None)
+
+
+def _find_shared(array, device):
+    """Return the copy of an array that is on a device already; None if none is."""
+    for source in _shared.get() or ():
+        if source.array is array and source.device == device:
+            return source.resident
+    return None
+
+
+def _upload(array, device):
+    """Copy an array to a device; return None where it is too large."""
+    if array.nbytes >= available_memory(device) // 2:
+        return None
+    dtype = _as_tensor(array[:0].copy()).dtype
+    resident = torch.empty(array.shape, dtype=dtype, device=device)
+    n_rows = max(1, _BYTES_PER_PART * len(array) // max(1, array.nbytes))
+    for first in range(0, len(array), n_rows):
+        part = slice(first, first + n_rows)
+        # Of a copy: rows may be read-only, or run backwards as those of `X[..., ::-1]`
+        # do, which torch does not take.
+        resident[part] = _as_tensor(array[part].copy()).to(device)
+    return resident
+
+
+def _as_tensor(rows):
+    """Return rows, which nobody else holds, as a tensor."""
+    rows = np.asarray(rows)
+    if rows.dtype == np.float64:  # unknown to some devices, wasted on all
+        rows = rows.astype(np.float32)
+    return torch.from_numpy(rows)

@@ -70,7 +70,11 @@ class ClusterNetwork(nn.Module):
         return self.logits(samples)[0].softmax(dim=-1)
 
     def on_top_of(self, embedder):
-        """Return this network behind the module that made what it reads."""
+        """Return this network behind the module that made what it reads.
+
+        On the device of this network: the module may have been trained on another.
+        """
+        embedder = embedder.to(self.heads.linear.weight.device)
         return ClusterNetwork(
             nn.Sequential(embedder, self.encoder), self.heads, self.views
         )

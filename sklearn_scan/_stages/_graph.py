@@ -86,5 +86,5 @@ def predict_labels(head, rows):
     device = head.linear.weight.device
     # Logits of few rows at a time.
     parts = rows.split(max(1, _BLOCK // head.n_classes))
-    labels = [head(part.to(device))[0].argmax(dim=1).cpu() for part in parts]
-    return torch.cat(labels).numpy()
+    labels = [head(part.to(device))[0].argmax(dim=1) for part in parts]
+    return torch.cat(labels).cpu().numpy()

@@ -216,7 +216,7 @@ class DeepCluster(ClusterMixin, BasePretext):
             Number of the nearest centroid; `labels_` for the training samples.
         """
         check_is_fitted(self, "net_")
-        runtime = Runtime.resolve(self.device, self.precision)
+        runtime = Runtime.resolve(self.device, "float32")
         source = self._open(self._check_samples(X), runtime)
         network = copy.deepcopy(self.net_.module_).to(runtime.device)
         return network.predict(source).numpy()

@@ -78,7 +78,7 @@ class BaseEncoder(
         "encoder": [StrOptions({"auto", *ENCODERS}), callable],
         "image_shape": [tuple, list, None],
         "device": [str, torch.device],
-        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -167,7 +167,8 @@ class BaseEncoder(
             Features of the encoder, each row of length one.
         """
         check_is_fitted(self, "net_")
-        runtime = Runtime.resolve(self.device, self.precision)
+        # Inference is float32, also where there is no other precision.
+        runtime = Runtime.resolve(self.device, "float32")
         return self.embed_samples(self._check_samples(X), runtime)
 
     # For `SCANClustering`: checked samples, and nothing that `fit` does besides.

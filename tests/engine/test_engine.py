@@ -190,7 +190,7 @@ def test_an_unknown_device_is_refused(unknown):
 def test_auto_is_a_device_and_a_precision_that_torch_has():
     runtime = Runtime.resolve("auto", "auto")
     assert torch.ones(1, device=runtime.device).item() == 1
-    assert runtime.precision in ("float32", "bfloat16")
+    assert runtime.precision in ("float32", "bfloat16", "float16")
     assert runtime == Runtime.resolve("auto", "auto")
 
 

@@ -9,12 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_scan import SCANClustering, TrainingConfig
+from sklearn_scan import SCANClustering, TrainingConfig, _devices
 from sklearn_scan._engine import (
     Runtime,
     Samples,
     StageNet,
-    _memory_budget,
     _trainer,
     infer,
     refresh_statistics,
@@ -314,7 +313,7 @@ def test_large_samples_are_looked_at_in_smaller_batches(monkeypatch):
 
 
 def test_free_memory_is_a_number_of_bytes(device):
-    free = _memory_budget.available_memory(torch.device(device))
+    free = _devices.available_memory(torch.device(device))
     assert 2**20 < free
 
 
@@ -326,7 +325,7 @@ def test_free_memory_is_a_number_of_bytes(device):
     ],
 )
 def test_a_container_has_less_than_its_machine(tmp_path, folder, limit, usage):
-    free_in = _memory_budget._free_in_container
+    free_in = _devices._free_in_container
     assert free_in(tmp_path) == math.inf
     (tmp_path / folder).mkdir(exist_ok=True)
     (tmp_path / folder / limit).write_text("1000\n")

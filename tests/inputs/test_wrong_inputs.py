@@ -83,7 +83,14 @@ WRONG_FITS = [
     ("unknown encoder", {"encoder": "vgg"}, IMAGES, ValueError, "'encoder'.*'vgg'"),
     ("unknown views", {"views": "blur"}, IMAGES, ValueError, "'views'.*'blur'"),
     ("unknown device", {"device": "gpu"}, ROWS, ValueError, "'device'.*'gpu'"),
-    ("float16", {"precision": "float16"}, ROWS, ValueError, "'precision'"),
+    ("float64", {"precision": "float64"}, ROWS, ValueError, "'precision'"),
+    (
+        "float16 without a GPU",
+        {"precision": "float16", "device": "cpu"},
+        ROWS,
+        ValueError,
+        "needs a CUDA GPU.*'cpu'",
+    ),
     (
         "an encoder for images and rows",
         {"encoder": "convnet"},
