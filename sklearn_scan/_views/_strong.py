@@ -7,16 +7,23 @@ and the magnitude is uniform. As in the paper's experiments, colour, contrast,
 brightness and sharpness are only ever weakened.
 """
 
+from functools import wraps
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sklearn_scan._views._base import View, per_image, uniform
+from sklearn_scan._views._base import View, per_image, stack_matrices, uniform
 from sklearn_scan._views._color import luma
-from sklearn_scan._views._geometry import identity_maps, resample
+from sklearn_scan._views._geometry import resample
 
 
 class RandomOperations(View):
     """Apply `n_operations` operations to each image, drawn with replacement.
+
+    Which operation an image gets is drawn on the host, which sorts images by operation:
+    each operation then has a slice, whose length needs not be asked of the device.
+    Operations that resample come last, and share one resampling.
 
     Parameters
     ----------
@@ -34,15 +41,81 @@ class RandomOperations(View):
 
     def forward(self, images):
         """Return the images after their operations, clipped to [0, 1]."""
-        images = images.clone()
+        if not self.n_operations:
+            return images.clamp(0, 1)
+        sorted_operations = sorted(self.operations, key=_is_resampling)
+        places = np.array([sorted_operations.index(f) for f in self.operations])
+        groups, levels = [], []
         for _ in range(self.n_operations):
-            choice = torch.randint(len(self.operations), (len(images),))
-            level = uniform(images, 0, 1)
-            for k, operation in enumerate(self.operations):
-                chosen = (choice == k).nonzero().squeeze(1).to(images.device)
-                if len(chosen):
-                    images[chosen] = operation(images[chosen], level[chosen])
-        return images.clamp(0, 1)
+            groups.append(draw_groups(places, len(images)))
+            levels.append(uniform(images, 0, 1))
+        orders, sizes = zip(*groups, strict=True)
+        moves, orders = _send_orders(np.stack(orders), images.device)
+        *moves, back = moves
+        levels = torch.stack(levels).gather(1, orders)
+        for move, level, size in zip(moves, levels, sizes, strict=True):
+            images = _change_groups(sorted_operations, images[move], level, size)
+        return images[back].clamp(0, 1)
+
+
+def draw_groups(places, n_images):
+    """Draw an operation for each image, and sort the images by it, on the host.
+
+    Parameters
+    ----------
+    places : ndarray of shape (n_operations,)
+        Where in the order each operation comes.
+    n_images : int
+        How many there are.
+
+    Returns
+    -------
+    order : ndarray of shape (n_images,)
+        Of the images.
+    sizes : list of int
+        How many images the operation at each place gets.
+    """
+    choice = torch.randint(len(places), (n_images,), device="cpu").numpy()
+    drawn = places[choice]
+    sizes = np.bincount(drawn, minlength=len(places))
+    return np.argsort(drawn, kind="stable"), sizes.tolist()
+
+
+def _change_groups(operations, images, level, sizes):
+    """Apply the operations to consecutive groups of images, of these sizes.
+
+    Operations that resample come last.
+    """
+    changed, maps = [], []
+    parts = zip(operations, images.split(sizes), level.split(sizes), strict=True)
+    for operation, group, group_level in parts:
+        if not len(group):
+            continue
+        if _is_resampling(operation):
+            maps.append(operation.draw_maps(group, group_level))
+        else:
+            changed.append(operation(group, group_level))
+    if maps:
+        maps = torch.cat(maps)
+        changed.append(resample(images[-len(maps) :], maps))
+    return torch.cat(changed)
+
+
+def _send_orders(orders, device):
+    """Send the orders (n, b) of n rounds to the device, all at once.
+
+    Returns
+    -------
+    moves : Tensor of shape (n + 1, b)
+        From the order of one round to that of the next, beginning and ending with the
+        order in which the images are.
+    orders : Tensor of shape (n, b)
+    """
+    back = np.argsort(orders, axis=1)
+    between = np.take_along_axis(back[:-1], orders[1:], axis=1)
+    sent = np.concatenate([orders[:1], between, back[-1:], orders])
+    sent = torch.from_numpy(sent).to(device, non_blocking=True)
+    return sent.split((len(orders) + 1, len(orders)))
 
 
 class Cutout(View):
@@ -78,6 +151,25 @@ def _span(images, length, side):
     return (position >= start) & (position < start + side[:, None])
 
 
+def resampling(draw_maps):
+    """Make an operation of a function that says where pixels are read.
+
+    The function returns maps (b, 3, 3); it stays at hand as `draw_maps`, so that maps
+    of several operations can be applied together.
+    """
+
+    @wraps(draw_maps)
+    def operation(images, level):
+        return resample(images, draw_maps(images, level))
+
+    operation.draw_maps = draw_maps
+    return operation
+
+
+def _is_resampling(operation):
+    return hasattr(operation, "draw_maps")
+
+
 def identity(images, level):
     """Leave the images alone."""
     return images
@@ -97,24 +189,24 @@ def equalize(images, level):
     As in Pillow, the darkest value becomes 0 and the brightest 1.
     """
     values = (images.clamp(0, 1) * 255).round().long().flatten(2)  # (b, c, h * w)
-    histogram = images.new_zeros(*values.shape[:2], 256)
-    histogram.scatter_add_(2, values, torch.ones_like(values, dtype=images.dtype))
+    # In integers: of floats, a cumulative sum is not deterministic on CUDA.
+    histogram = values.new_zeros(*values.shape[:2], 256)
+    histogram.scatter_add_(2, values, torch.ones_like(values))
     darker = histogram.cumsum(dim=2) - histogram
-    share = darker.gather(2, values)
+    share = darker.gather(2, values).to(images.dtype)
     most = share.amax(dim=2, keepdim=True)
     equalized = torch.where(most > 0, share / most.clamp_min(1), images.flatten(2))
     return equalized.view_as(images)
 
 
+@resampling
 def rotate(images, level):
     """Rotate by -30 to 30 degrees."""
     angle = ((2 * level - 1) * 30).deg2rad()
     aspect = _aspect(images)
-    matrix = identity_maps(images)
-    matrix[:, 0, 0] = matrix[:, 1, 1] = angle.cos()
-    matrix[:, 0, 1] = -angle.sin() / aspect
-    matrix[:, 1, 0] = angle.sin() * aspect
-    return resample(images, matrix)
+    cos, sin = angle.cos(), angle.sin()
+    rows = [(cos, -sin / aspect, 0), (sin * aspect, cos, 0), (0, 0, 1)]
+    return stack_matrices(images, rows)
 
 
 def solarize(images, level):
@@ -141,32 +233,39 @@ def sharpness(images, level):
     """Fade towards a smoothed copy (Pillow's 3 x 3 kernel; the border stays)."""
     if min(images.shape[-2:]) < 3:
         return images
-    kernel = torch.ones(3, 3, device=images.device)
-    kernel[1, 1] = 5
-    kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, 3, 3)
+    kernel = images.new_full((images.shape[1], 1, 3, 3), 1 / 13)
+    kernel[:, :, 1, 1] = 5 / 13
     smooth = images.clone()
     smooth[..., 1:-1, 1:-1] = F.conv2d(images, kernel, groups=images.shape[1])
     return _blend(smooth, images, level)
 
 
+@resampling
 def shear_x(images, level):
     """Shear along the rows by -0.1 to 0.1 pixels per pixel."""
-    return _off_diagonal(images, level, 0, 1, reach=0.1 / _aspect(images))
+    shear = (2 * level - 1) * (0.1 / _aspect(images))
+    return stack_matrices(images, [(1, shear, 0), (0, 1, 0), (0, 0, 1)])
 
 
+@resampling
 def shear_y(images, level):
     """Shear along the columns by -0.1 to 0.1 pixels per pixel."""
-    return _off_diagonal(images, level, 1, 0, reach=0.1 * _aspect(images))
+    shear = (2 * level - 1) * (0.1 * _aspect(images))
+    return stack_matrices(images, [(1, 0, 0), (shear, 1, 0), (0, 0, 1)])
 
 
+@resampling
 def translate_x(images, level):
     """Shift by -10 to 10 percent of the width."""
-    return _off_diagonal(images, level, 0, 2, reach=0.2)
+    shift = (2 * level - 1) * 0.2
+    return stack_matrices(images, [(1, 0, shift), (0, 1, 0), (0, 0, 1)])
 
 
+@resampling
 def translate_y(images, level):
     """Shift by -10 to 10 percent of the height."""
-    return _off_diagonal(images, level, 1, 2, reach=0.2)
+    shift = (2 * level - 1) * 0.2
+    return stack_matrices(images, [(1, 0, 0), (0, 1, shift), (0, 0, 1)])
 
 
 def posterize(images, level):
@@ -210,9 +309,3 @@ def _blend(other, images, level):
 
 def _aspect(images):
     return images.shape[-1] / images.shape[-2]
-
-
-def _off_diagonal(images, level, row, column, *, reach):
-    matrix = identity_maps(images)
-    matrix[:, row, column] = (2 * level - 1) * reach
-    return resample(images, matrix)
