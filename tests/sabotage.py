@@ -201,8 +201,8 @@ FAULTS = [
     Fault(
         "maps are composed in the opposite order",
         "_views/_geometry.py",
-        "matrix = matrix @ draw(images)",
-        "matrix = draw(images) @ matrix",
+        "reduce(torch.matmul, maps)",
+        "reduce(torch.matmul, maps[::-1])",
         "views",
     ),
     Fault(

@@ -8,6 +8,7 @@ is read. Composing matrices instead of images costs one interpolation, and on im
 """
 
 import math
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -33,10 +34,8 @@ class Geometry(View):
 
     def forward(self, images):
         """Return the mapped images."""
-        matrix = torch.eye(3, device=images.device).expand(len(images), 3, 3)
-        for draw in self.maps:
-            matrix = matrix @ draw(images)
-        return resample(images, matrix)
+        maps = [draw(images) for draw in self.maps] or [identity_maps(images)]
+        return resample(images, reduce(torch.matmul, maps))
 
 
 class ResizedCrop:
@@ -59,8 +58,8 @@ class ResizedCrop:
         area = uniform(images, *self.scale)
         log_ratio = math.log(self.ratio)
         stretch = uniform(images, -log_ratio, log_ratio).exp().sqrt()
-        width = (area.sqrt() * stretch).clamp(max=1)
-        height = (area.sqrt() / stretch).clamp(max=1)
+        side = area.sqrt()
+        width, height = (side * stretch).clamp(max=1), (side / stretch).clamp(max=1)
         x = uniform(images, -1, 1) * (1 - width)
         y = uniform(images, -1, 1) * (1 - height)
         return stack_matrices(images, [(width, 0, x), (0, height, y), (0, 0, 1)])
@@ -143,3 +142,8 @@ def border_median(images):
     # The least of the greater half; `median` is not deterministic on CUDA.
     greater = border.topk(border.shape[2] // 2 + 1, dim=2, sorted=False).values
     return greater.amin(dim=2)[:, :, None, None]
+
+
+def identity_maps(images):
+    """Return one 3 x 3 identity per image."""
+    return torch.eye(3, device=images.device).repeat(len(images), 1, 1)

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sklearn_scan._views._base import View, per_image, stack_matrices, uniform
+from sklearn_scan._views._base import View, per_image, uniform
 from sklearn_scan._views._color import luma
-from sklearn_scan._views._geometry import resample
+from sklearn_scan._views._geometry import identity_maps, resample
 
 
 class RandomOperations(View):
@@ -50,8 +50,7 @@ class RandomOperations(View):
             groups.append(draw_groups(places, len(images)))
             levels.append(uniform(images, 0, 1))
         orders, sizes = zip(*groups, strict=True)
-        moves, orders = _send_orders(np.stack(orders), images.device)
-        *moves, back = moves
+        (*moves, back), orders = _send_orders(np.stack(orders), images.device)
         levels = torch.stack(levels).gather(1, orders)
         for move, level, size in zip(moves, levels, sizes, strict=True):
             images = _change_groups(sorted_operations, images[move], level, size)
@@ -84,20 +83,19 @@ def draw_groups(places, n_images):
 def _change_groups(operations, images, level, sizes):
     """Apply the operations to consecutive groups of images, of these sizes.
 
-    Operations that resample come last.
+    Operations that resample come last, and share one resampling.
     """
-    changed, maps = [], []
-    parts = zip(operations, images.split(sizes), level.split(sizes), strict=True)
-    for operation, group, group_level in parts:
-        if not len(group):
-            continue
-        if _is_resampling(operation):
-            maps.append(operation.draw_maps(group, group_level))
-        else:
-            changed.append(operation(group, group_level))
-    if maps:
-        maps = torch.cat(maps)
-        changed.append(resample(images[-len(maps) :], maps))
+    maps, swing, aspect = identity_maps(images), _swing(level), _aspect(images)
+    changed, begin, n_changed = [], 0, 0
+    for operation, size in zip(operations, sizes, strict=True):
+        group, begin = slice(begin, begin + size), begin + size
+        if size and _is_resampling(operation):
+            operation.set_maps(maps[group], swing[group], aspect)
+        elif size:
+            changed.append(operation(images[group], level[group]))
+            n_changed = begin
+    if n_changed < len(images):
+        changed.append(resample(images[n_changed:], maps[n_changed:]))
     return torch.cat(changed)
 
 
@@ -151,23 +149,26 @@ def _span(images, length, side):
     return (position >= start) & (position < start + side[:, None])
 
 
-def resampling(draw_maps):
+def resampling(set_maps):
     """Make an operation of a function that says where pixels are read.
 
-    The function returns maps (b, 3, 3); it stays at hand as `draw_maps`, so that maps
-    of several operations can be applied together.
+    The function is given identity maps (b, 3, 3), in which it sets what is different,
+    levels (b,) stretched to [-1, 1], and the aspect ratio. It stays at hand as
+    `set_maps`, so that maps of several operations can be applied together.
     """
 
-    @wraps(draw_maps)
+    @wraps(set_maps)
     def operation(images, level):
-        return resample(images, draw_maps(images, level))
+        maps = identity_maps(images)
+        set_maps(maps, _swing(level), _aspect(images))
+        return resample(images, maps)
 
-    operation.draw_maps = draw_maps
+    operation.set_maps = set_maps
     return operation
 
 
 def _is_resampling(operation):
-    return hasattr(operation, "draw_maps")
+    return hasattr(operation, "set_maps")
 
 
 def identity(images, level):
@@ -200,13 +201,13 @@ def equalize(images, level):
 
 
 @resampling
-def rotate(images, level):
+def rotate(maps, swing, aspect):
     """Rotate by -30 to 30 degrees."""
-    angle = ((2 * level - 1) * 30).deg2rad()
-    aspect = _aspect(images)
-    cos, sin = angle.cos(), angle.sin()
-    rows = [(cos, -sin / aspect, 0), (sin * aspect, cos, 0), (0, 0, 1)]
-    return stack_matrices(images, rows)
+    angle = (swing * 30).deg2rad()
+    sin = angle.sin()
+    maps[:, 0, 0] = maps[:, 1, 1] = angle.cos()
+    maps[:, 0, 1] = -sin / aspect
+    maps[:, 1, 0] = sin * aspect
 
 
 def solarize(images, level):
@@ -241,31 +242,27 @@ def sharpness(images, level):
 
 
 @resampling
-def shear_x(images, level):
+def shear_x(maps, swing, aspect):
     """Shear along the rows by -0.1 to 0.1 pixels per pixel."""
-    shear = (2 * level - 1) * (0.1 / _aspect(images))
-    return stack_matrices(images, [(1, shear, 0), (0, 1, 0), (0, 0, 1)])
+    maps[:, 0, 1] = swing * (0.1 / aspect)
 
 
 @resampling
-def shear_y(images, level):
+def shear_y(maps, swing, aspect):
     """Shear along the columns by -0.1 to 0.1 pixels per pixel."""
-    shear = (2 * level - 1) * (0.1 * _aspect(images))
-    return stack_matrices(images, [(1, 0, 0), (shear, 1, 0), (0, 0, 1)])
+    maps[:, 1, 0] = swing * (0.1 * aspect)
 
 
 @resampling
-def translate_x(images, level):
+def translate_x(maps, swing, aspect):
     """Shift by -10 to 10 percent of the width."""
-    shift = (2 * level - 1) * 0.2
-    return stack_matrices(images, [(1, 0, shift), (0, 1, 0), (0, 0, 1)])
+    maps[:, 0, 2] = swing * 0.2
 
 
 @resampling
-def translate_y(images, level):
+def translate_y(maps, swing, aspect):
     """Shift by -10 to 10 percent of the height."""
-    shift = (2 * level - 1) * 0.2
-    return stack_matrices(images, [(1, 0, 0), (0, 1, shift), (0, 0, 1)])
+    maps[:, 1, 2] = swing * 0.2
 
 
 def posterize(images, level):
@@ -305,6 +302,11 @@ GEOMETRIC_OPERATIONS = (
 
 def _blend(other, images, level):
     return torch.lerp(other, images, per_image(0.05 + 0.9 * level))
+
+
+def _swing(level):
+    """Stretch levels in [0, 1] to [-1, 1]."""
+    return 2 * level - 1
 
 
 def _aspect(images):
