@@ -920,7 +920,7 @@ def run_tests(fault, files):
     """
     with tempfile.TemporaryDirectory(prefix="sabotage-") as folder:
         copy = Path(folder).resolve()
-        for name in (PACKAGE, "tests"):
+        for name in (PACKAGE, "tests", "benchmarks"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, copy / name, ignore=ignored)
         shutil.copy(ROOT / "pyproject.toml", copy)
