@@ -95,9 +95,10 @@ class SCANLoss(nn.Module):
     def _next_weight(self):
         if not self.relaxes:
             return self.entropy_weight
-        is_early = int(self.step) < self.n_steps // 4
+        # On the device: the host does not wait to know the step.
+        is_early = self.step < self.n_steps // 4
         self.step += 1
-        return self.entropy_weight if is_early else self.final_weight
+        return torch.where(is_early, self.entropy_weight, self.final_weight)
 
 
 def is_confident(confidence, threshold):
@@ -137,7 +138,9 @@ class ConfidenceLoss(nn.Module):
         strong = at_least_float32(strong)
         if self.left_out:
             is_out = torch.zeros(weak.shape[1], dtype=torch.bool, device=weak.device)
-            is_out[list(self.left_out)] = True
+            # One by one: a list of them would be a copy from the host.
+            for cluster in self.left_out:
+                is_out[cluster] = True
             weight = weight * ~is_out[labels]
             # Not -inf: of a label that is left out the loss would be infinite.
             strong = strong.masked_fill(is_out, torch.finfo(strong.dtype).min)

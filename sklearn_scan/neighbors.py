@@ -264,16 +264,23 @@ def _search_torch(rows, n_candidates, metric, device):
     import torch
 
     rows = torch.from_numpy(rows).to(device)
+    return _find_nearest(rows, n_candidates, metric).cpu().numpy()
+
+
+def _find_nearest(rows, n_candidates, metric):
+    """Return the row numbers (n, n_candidates) nearest to each row, on its device."""
+    import torch
+
     if metric == "euclidean":
         # ||x - y||² without ||x||², which is the same for a whole row.
         offset, targets = -rows.square().sum(dim=1) / 2, rows.T
     else:
-        offset, targets = torch.zeros(len(rows), device=device), (rows - rows.mean(0)).T
+        offset, targets = rows.new_zeros(len(rows)), (rows - rows.mean(0)).T
     found = [
         torch.addmm(offset, block, targets).topk(n_candidates).indices
         for block in rows.split(max(1, _BLOCK // len(rows)))
     ]
-    return torch.cat(found).cpu().numpy()
+    return torch.cat(found)
 
 
 def _search_cells(rows, K, prepare, recall):

@@ -201,8 +201,8 @@ FAULTS = [
     Fault(
         "maps are composed in the opposite order",
         "_views/_geometry.py",
-        "matrix = matrix @ draw(images)",
-        "matrix = draw(images) @ matrix",
+        "reduce(torch.matmul, maps)",
+        "reduce(torch.matmul, maps[::-1])",
         "views",
     ),
     Fault(
@@ -211,6 +211,27 @@ FAULTS = [
         "fill = border_median(images)",
         "fill = torch.zeros_like(border_median(images))",
         "views",
+    ),
+    Fault(
+        "the GPU is waited for by every strong view",
+        "_views/_strong.py",
+        "sent = torch.from_numpy(sent).to(device, non_blocking=True)",
+        "sent = torch.from_numpy(sent).to(device)",
+        "fake_cuda",
+    ),
+    Fault(
+        "images are sorted by operation, and stay so",
+        "_views/_strong.py",
+        "return images[back].clamp(0, 1)",
+        "return images.clamp(0, 1)",
+        "views",
+    ),
+    Fault(
+        "the GPU is asked whose turn it is",
+        "_losses.py",
+        "is_early = self.step < self.n_steps // 4",
+        "is_early = torch.tensor(int(self.step) < self.n_steps // 4)",
+        "fake_cuda",
     ),
     Fault(
         "mirrors are drawn where they do harm",
@@ -523,8 +544,8 @@ FAULTS = [
     Fault(
         "a slow copy is a fast one",
         "pretext/_momentum.py",
-        "weight.lerp_(goal, 1 - self.momentum)",
-        "weight.lerp_(goal, self.momentum)",
+        "torch._foreach_lerp_(weights, followed, 1 - self.momentum)",
+        "torch._foreach_lerp_(weights, followed, self.momentum)",
         "contrastive_tasks wiring_tasks",
     ),
     Fault(
@@ -892,7 +913,7 @@ FAULTS = [
     Fault(
         "the weight of the entropy never falls",
         "_losses.py",
-        "return self.entropy_weight if is_early else self.final_weight",
+        "return torch.where(is_early, self.entropy_weight, self.final_weight)",
         "return self.entropy_weight",
         "head_search",
     ),
@@ -927,7 +948,7 @@ def run_tests(fault, files):
     """
     with tempfile.TemporaryDirectory(prefix="sabotage-") as folder:
         copy = Path(folder).resolve()
-        for name in (PACKAGE, "tests"):
+        for name in (PACKAGE, "tests", "benchmarks"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, copy / name, ignore=ignored)
         shutil.copy(ROOT / "pyproject.toml", copy)

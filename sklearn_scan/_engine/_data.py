@@ -38,7 +38,8 @@ class IndexedSamples(Samples):
 
     def read(self, indices):
         """Return the tuple (samples, indices), both on the device."""
-        return self.source.read(indices), indices.to(self.source.device)
+        on_device = indices.to(self.source.device, non_blocking=True)
+        return self.source.read(indices), on_device
 
 
 class NeighborPairs(Samples):

@@ -38,7 +38,8 @@ def fit_partitions(heads, rows, partitions, n_steps=150):
     lr = _FITTING_RATE * max(1, _FEW_FEATURES / rows.shape[1])
     optimizer, lr_schedule = _begin_steps(heads, n_steps, lr)
     for _ in range(n_steps):
-        batch = torch.randint(len(rows), (min(_BATCH, len(rows)),)).to(device)
+        batch = torch.randint(len(rows), (min(_BATCH, len(rows)),))
+        batch = batch.to(device, non_blocking=True)
         loss = F.cross_entropy(
             heads(rows[batch]).flatten(0, 1), targets[:, batch].flatten()
         )

@@ -39,6 +39,28 @@ def chance(batch, probability):
     return torch.rand(len(batch), device=batch.device) < probability
 
 
+def stack_matrices(images, rows):
+    """Return a 3 x 3 matrix per image, of shape (b, 3, 3), given its entries.
+
+    In one piece: writing them one by one into a matrix would be a kernel each.
+
+    Parameters
+    ----------
+    images : Tensor of shape (b, c, h, w)
+        Say how many matrices there are, and where.
+    rows : sequence of three sequences of three
+        Tensors of shape (b,), or the numbers 0 and 1.
+    """
+    n_images = len(images)
+    numbers = {0: images.new_zeros(n_images), 1: images.new_ones(n_images)}
+    entries = [
+        entry if isinstance(entry, torch.Tensor) else numbers[entry]
+        for row in rows
+        for entry in row
+    ]
+    return torch.stack(entries, dim=1).view(-1, 3, 3)
+
+
 def per_image(values):
     """Reshape (b,) so that it broadcasts over images (b, c, h, w)."""
     return values.view(-1, 1, 1, 1)

@@ -5,7 +5,13 @@ import math
 
 import torch
 
-from sklearn_scan._views._base import View, chance, per_image, uniform
+from sklearn_scan._views._base import (
+    View,
+    chance,
+    per_image,
+    stack_matrices,
+    uniform,
+)
 
 # ITU-R BT.601, the weights that Pillow uses for "L".
 _LUMA = (0.299, 0.587, 0.114)
@@ -36,6 +42,14 @@ class ColorJitter(View):
         self.saturation = saturation
         self.hue = hue
         self.p = p
+        to_yiq = torch.tensor(
+            [_LUMA, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312)],
+            dtype=torch.float32,
+            device="cpu",
+        )
+        # Buffers, which move to the device once: a copy from the host is a wait.
+        self.register_buffer("to_yiq", to_yiq, persistent=False)
+        self.register_buffer("to_rgb", torch.linalg.inv(to_yiq), persistent=False)
 
     def forward(self, images):
         """Return the jittered images, clipped to [0, 1]."""
@@ -54,16 +68,10 @@ class ColorJitter(View):
         """Rotate and scale the chroma of each image, leaving its luma."""
         angle = uniform(images, -self.hue, self.hue) * 2 * math.pi * active
         gain = 1 + uniform(images, -self.saturation, self.saturation) * active
-        to_yiq = torch.tensor(
-            [_LUMA, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312)],
-            device=images.device,
-        )
-        turn = torch.zeros(len(images), 3, 3, device=images.device)
-        turn[:, 0, 0] = 1
-        turn[:, 1, 1] = turn[:, 2, 2] = gain * angle.cos()
-        turn[:, 1, 2] = -gain * angle.sin()
-        turn[:, 2, 1] = gain * angle.sin()
-        matrix = torch.linalg.inv(to_yiq) @ turn @ to_yiq  # (b, 3, 3)
+        cos, sin = gain * angle.cos(), gain * angle.sin()
+        turn = stack_matrices(images, [(1, 0, 0), (0, cos, -sin), (0, sin, cos)])
+        to_yiq, to_rgb = self.to_yiq.to(images.device), self.to_rgb.to(images.device)
+        matrix = to_rgb @ turn @ to_yiq  # (b, 3, 3)
         return torch.einsum("bij,bjhw->bihw", matrix, images)
 
 
@@ -86,5 +94,9 @@ def luma(images):
     """Return the brightness (b, 1, h, w) that a person sees."""
     if images.shape[1] != 3:
         return images.mean(dim=1, keepdim=True)
-    weights = torch.tensor(_LUMA, device=images.device, dtype=images.dtype)
-    return torch.einsum("c,bchw->bhw", weights, images).unsqueeze(1)
+    # By numbers: a tensor of weights would be a copy from the host.
+    red, green, blue = images.split(1, dim=1)
+    brightness = _LUMA[0] * red
+    brightness += _LUMA[1] * green
+    brightness += _LUMA[2] * blue
+    return brightness

@@ -8,11 +8,12 @@ is read. Composing matrices instead of images costs one interpolation, and on im
 """
 
 import math
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
 
-from sklearn_scan._views._base import View, chance, uniform
+from sklearn_scan._views._base import View, chance, stack_matrices, uniform
 
 
 class Geometry(View):
@@ -33,10 +34,8 @@ class Geometry(View):
 
     def forward(self, images):
         """Return the mapped images."""
-        matrix = torch.eye(3, device=images.device).expand(len(images), 3, 3)
-        for draw in self.maps:
-            matrix = matrix @ draw(images)
-        return resample(images, matrix)
+        maps = [draw(images) for draw in self.maps] or [identity_maps(images)]
+        return resample(images, reduce(torch.matmul, maps))
 
 
 class ResizedCrop:
@@ -59,14 +58,11 @@ class ResizedCrop:
         area = uniform(images, *self.scale)
         log_ratio = math.log(self.ratio)
         stretch = uniform(images, -log_ratio, log_ratio).exp().sqrt()
-        width = (area.sqrt() * stretch).clamp(max=1)
-        height = (area.sqrt() / stretch).clamp(max=1)
-        matrix = identity_maps(images)
-        matrix[:, 0, 0] = width
-        matrix[:, 1, 1] = height
-        matrix[:, 0, 2] = uniform(images, -1, 1) * (1 - width)
-        matrix[:, 1, 2] = uniform(images, -1, 1) * (1 - height)
-        return matrix
+        side = area.sqrt()
+        width, height = (side * stretch).clamp(max=1), (side / stretch).clamp(max=1)
+        x = uniform(images, -1, 1) * (1 - width)
+        y = uniform(images, -1, 1) * (1 - height)
+        return stack_matrices(images, [(width, 0, x), (0, height, y), (0, 0, 1)])
 
 
 class Flip:
@@ -77,9 +73,8 @@ class Flip:
 
     def __call__(self, images):
         """Draw matrices (b, 3, 3)."""
-        matrix = identity_maps(images)
-        matrix[:, 0, 0] -= 2.0 * chance(images, self.p)
-        return matrix
+        sign = 1 - 2.0 * chance(images, self.p)
+        return stack_matrices(images, [(sign, 0, 0), (0, 1, 0), (0, 0, 1)])
 
 
 class Affine:
@@ -116,16 +111,13 @@ class Affine:
         # Coordinates are relative to the sides, so an angle on a page that is not
         # square needs the aspect ratio on both sides of the rotation.
         aspect = images.shape[-1] / images.shape[-2]
-        matrix = identity_maps(images)
-        matrix[:, 0, 0] = zoom * stretch * angle.cos()
-        matrix[:, 0, 1] = (shear - zoom * angle.sin()) / aspect
-        matrix[:, 1, 0] = zoom * angle.sin() * aspect
-        matrix[:, 1, 1] = zoom / stretch * angle.cos()
+        cos, sin = angle.cos(), zoom * angle.sin()
         # The coordinates span two units per side.
         reach = 2 * self.translate
-        matrix[:, 0, 2] = uniform(images, -reach, reach)
-        matrix[:, 1, 2] = uniform(images, -reach, reach)
-        return matrix
+        x, y = uniform(images, -reach, reach), uniform(images, -reach, reach)
+        first = (zoom * stretch * cos, (shear - sin) / aspect, x)
+        second = (sin * aspect, zoom / stretch * cos, y)
+        return stack_matrices(images, [first, second, (0, 0, 1)])
 
 
 def resample(images, matrix):
@@ -147,7 +139,9 @@ def border_median(images):
         ],
         dim=2,
     )
-    return border.median(dim=2).values[:, :, None, None]
+    # The least of the greater half; `median` is not deterministic on CUDA.
+    greater = border.topk(border.shape[2] // 2 + 1, dim=2, sorted=False).values
+    return greater.amin(dim=2)[:, :, None, None]
 
 
 def identity_maps(images):

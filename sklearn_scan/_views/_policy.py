@@ -85,7 +85,7 @@ def build_views(views, source, *, strong=False):
                 f"The views factory returned {type(made).__name__}, not a "
                 "torch.nn.Module."
             )
-        return Views(made)
+        return Views(made).to(source.device)
     is_image = len(shape) == 3
     if views == "auto":
         views = choose_policy(source, strong=strong) if is_image else "vector"
@@ -97,7 +97,7 @@ def build_views(views, source, *, strong=False):
             f"views={views!r} does not go with samples of shape {shape}: "
             'rows need "vector", images any other.'
         )
-    return Views(*_make_policy(views))
+    return Views(*_make_policy(views)).to(source.device)
 
 
 def check_views(views):

@@ -7,6 +7,9 @@ and the magnitude is uniform. As in the paper's experiments, colour, contrast,
 brightness and sharpness are only ever weakened.
 """
 
+from functools import wraps
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -17,6 +20,10 @@ from sklearn_scan._views._geometry import identity_maps, resample
 
 class RandomOperations(View):
     """Apply `n_operations` operations to each image, drawn with replacement.
+
+    Which operation an image gets is drawn on the host, which sorts images by operation:
+    each operation then has a slice, whose length needs not be asked of the device.
+    Operations that resample come last, and share one resampling.
 
     Parameters
     ----------
@@ -34,15 +41,79 @@ class RandomOperations(View):
 
     def forward(self, images):
         """Return the images after their operations, clipped to [0, 1]."""
-        images = images.clone()
+        if not self.n_operations:
+            return images.clamp(0, 1)
+        sorted_operations = sorted(self.operations, key=_is_resampling)
+        places = np.array([sorted_operations.index(f) for f in self.operations])
+        groups, levels = [], []
         for _ in range(self.n_operations):
-            choice = torch.randint(len(self.operations), (len(images),))
-            level = uniform(images, 0, 1)
-            for k, operation in enumerate(self.operations):
-                chosen = (choice == k).nonzero().squeeze(1).to(images.device)
-                if len(chosen):
-                    images[chosen] = operation(images[chosen], level[chosen])
-        return images.clamp(0, 1)
+            groups.append(draw_groups(places, len(images)))
+            levels.append(uniform(images, 0, 1))
+        orders, sizes = zip(*groups, strict=True)
+        (*moves, back), orders = _send_orders(np.stack(orders), images.device)
+        levels = torch.stack(levels).gather(1, orders)
+        for move, level, size in zip(moves, levels, sizes, strict=True):
+            images = _change_groups(sorted_operations, images[move], level, size)
+        return images[back].clamp(0, 1)
+
+
+def draw_groups(places, n_images):
+    """Draw an operation for each image, and sort the images by it, on the host.
+
+    Parameters
+    ----------
+    places : ndarray of shape (n_operations,)
+        Where in the order each operation comes.
+    n_images : int
+        How many there are.
+
+    Returns
+    -------
+    order : ndarray of shape (n_images,)
+        Of the images.
+    sizes : list of int
+        How many images the operation at each place gets.
+    """
+    choice = torch.randint(len(places), (n_images,), device="cpu").numpy()
+    drawn = places[choice]
+    sizes = np.bincount(drawn, minlength=len(places))
+    return np.argsort(drawn, kind="stable"), sizes.tolist()
+
+
+def _change_groups(operations, images, level, sizes):
+    """Apply the operations to consecutive groups of images, of these sizes.
+
+    Operations that resample come last, and share one resampling.
+    """
+    maps, swing, aspect = identity_maps(images), _swing(level), _aspect(images)
+    changed, begin, n_changed = [], 0, 0
+    for operation, size in zip(operations, sizes, strict=True):
+        group, begin = slice(begin, begin + size), begin + size
+        if size and _is_resampling(operation):
+            operation.set_maps(maps[group], swing[group], aspect)
+        elif size:
+            changed.append(operation(images[group], level[group]))
+            n_changed = begin
+    if n_changed < len(images):
+        changed.append(resample(images[n_changed:], maps[n_changed:]))
+    return torch.cat(changed)
+
+
+def _send_orders(orders, device):
+    """Send the orders (n, b) of n rounds to the device, all at once.
+
+    Returns
+    -------
+    moves : Tensor of shape (n + 1, b)
+        From the order of one round to that of the next, beginning and ending with the
+        order in which the images are.
+    orders : Tensor of shape (n, b)
+    """
+    back = np.argsort(orders, axis=1)
+    between = np.take_along_axis(back[:-1], orders[1:], axis=1)
+    sent = np.concatenate([orders[:1], between, back[-1:], orders])
+    sent = torch.from_numpy(sent).to(device, non_blocking=True)
+    return sent.split((len(orders) + 1, len(orders)))
 
 
 class Cutout(View):
@@ -78,6 +149,28 @@ def _span(images, length, side):
     return (position >= start) & (position < start + side[:, None])
 
 
+def resampling(set_maps):
+    """Make an operation of a function that says where pixels are read.
+
+    The function is given identity maps (b, 3, 3), in which it sets what is different,
+    levels (b,) stretched to [-1, 1], and the aspect ratio. It stays at hand as
+    `set_maps`, so that maps of several operations can be applied together.
+    """
+
+    @wraps(set_maps)
+    def operation(images, level):
+        maps = identity_maps(images)
+        set_maps(maps, _swing(level), _aspect(images))
+        return resample(images, maps)
+
+    operation.set_maps = set_maps
+    return operation
+
+
+def _is_resampling(operation):
+    return hasattr(operation, "set_maps")
+
+
 def identity(images, level):
     """Leave the images alone."""
     return images
@@ -97,24 +190,24 @@ def equalize(images, level):
     As in Pillow, the darkest value becomes 0 and the brightest 1.
     """
     values = (images.clamp(0, 1) * 255).round().long().flatten(2)  # (b, c, h * w)
-    histogram = images.new_zeros(*values.shape[:2], 256)
-    histogram.scatter_add_(2, values, torch.ones_like(values, dtype=images.dtype))
+    # In integers: of floats, a cumulative sum is not deterministic on CUDA.
+    histogram = values.new_zeros(*values.shape[:2], 256)
+    histogram.scatter_add_(2, values, torch.ones_like(values))
     darker = histogram.cumsum(dim=2) - histogram
-    share = darker.gather(2, values)
+    share = darker.gather(2, values).to(images.dtype)
     most = share.amax(dim=2, keepdim=True)
     equalized = torch.where(most > 0, share / most.clamp_min(1), images.flatten(2))
     return equalized.view_as(images)
 
 
-def rotate(images, level):
+@resampling
+def rotate(maps, swing, aspect):
     """Rotate by -30 to 30 degrees."""
-    angle = ((2 * level - 1) * 30).deg2rad()
-    aspect = _aspect(images)
-    matrix = identity_maps(images)
-    matrix[:, 0, 0] = matrix[:, 1, 1] = angle.cos()
-    matrix[:, 0, 1] = -angle.sin() / aspect
-    matrix[:, 1, 0] = angle.sin() * aspect
-    return resample(images, matrix)
+    angle = (swing * 30).deg2rad()
+    sin = angle.sin()
+    maps[:, 0, 0] = maps[:, 1, 1] = angle.cos()
+    maps[:, 0, 1] = -sin / aspect
+    maps[:, 1, 0] = sin * aspect
 
 
 def solarize(images, level):
@@ -141,32 +234,35 @@ def sharpness(images, level):
     """Fade towards a smoothed copy (Pillow's 3 x 3 kernel; the border stays)."""
     if min(images.shape[-2:]) < 3:
         return images
-    kernel = torch.ones(3, 3, device=images.device)
-    kernel[1, 1] = 5
-    kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, 3, 3)
+    kernel = images.new_full((images.shape[1], 1, 3, 3), 1 / 13)
+    kernel[:, :, 1, 1] = 5 / 13
     smooth = images.clone()
     smooth[..., 1:-1, 1:-1] = F.conv2d(images, kernel, groups=images.shape[1])
     return _blend(smooth, images, level)
 
 
-def shear_x(images, level):
+@resampling
+def shear_x(maps, swing, aspect):
     """Shear along the rows by -0.1 to 0.1 pixels per pixel."""
-    return _off_diagonal(images, level, 0, 1, reach=0.1 / _aspect(images))
+    maps[:, 0, 1] = swing * (0.1 / aspect)
 
 
-def shear_y(images, level):
+@resampling
+def shear_y(maps, swing, aspect):
     """Shear along the columns by -0.1 to 0.1 pixels per pixel."""
-    return _off_diagonal(images, level, 1, 0, reach=0.1 * _aspect(images))
+    maps[:, 1, 0] = swing * (0.1 * aspect)
 
 
-def translate_x(images, level):
+@resampling
+def translate_x(maps, swing, aspect):
     """Shift by -10 to 10 percent of the width."""
-    return _off_diagonal(images, level, 0, 2, reach=0.2)
+    maps[:, 0, 2] = swing * 0.2
 
 
-def translate_y(images, level):
+@resampling
+def translate_y(maps, swing, aspect):
     """Shift by -10 to 10 percent of the height."""
-    return _off_diagonal(images, level, 1, 2, reach=0.2)
+    maps[:, 1, 2] = swing * 0.2
 
 
 def posterize(images, level):
@@ -208,11 +304,10 @@ def _blend(other, images, level):
     return torch.lerp(other, images, per_image(0.05 + 0.9 * level))
 
 
+def _swing(level):
+    """Stretch levels in [0, 1] to [-1, 1]."""
+    return 2 * level - 1
+
+
 def _aspect(images):
     return images.shape[-1] / images.shape[-2]
-
-
-def _off_diagonal(images, level, row, column, *, reach):
-    matrix = identity_maps(images)
-    matrix[:, row, column] = (2 * level - 1) * reach
-    return resample(images, matrix)

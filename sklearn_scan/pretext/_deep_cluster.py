@@ -68,7 +68,8 @@ class PseudoLabelled(Samples):
     def read(self, indices):
         """Return the tuple (samples, labels), both on the device."""
         labels = self.network.labels
-        labels = labels[indices.to(labels.device)].to(self.source.device)
+        indices_there = indices.to(labels.device, non_blocking=True)
+        labels = labels[indices_there].to(self.source.device)
         return self.source.read(indices), labels
 
 

@@ -30,9 +30,9 @@ class MovingAverage(nn.Module):
     @torch.no_grad()
     def follow(self, *networks):
         """Make each weight ``momentum * weight + (1 - momentum) * followed``."""
-        followed = nn.Sequential(*networks).parameters()
-        for weight, goal in zip(self.network.parameters(), followed, strict=True):
-            weight.lerp_(goal, 1 - self.momentum)
+        weights = list(self.network.parameters())
+        followed = list(nn.Sequential(*networks).parameters())
+        torch._foreach_lerp_(weights, followed, 1 - self.momentum)
 
     @torch.no_grad()
     def forward(self, samples):

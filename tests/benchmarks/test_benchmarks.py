@@ -19,6 +19,7 @@ pytest.importorskip("matplotlib")
 # The benchmarks are scripts, which find each other in their folder.
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
+import operations
 import panel
 import paper
 import scaling
@@ -284,3 +285,14 @@ def test_imbalance_falls_geometrically_to_a_tenth():
     X, found = panel.imbalance(np.arange(300), y)
     assert np.bincount(found).tolist() == [100, 31, 10]
     assert np.array_equal(y[X], found)
+
+
+def test_operations_of_every_step_and_view_are_counted(capsys):
+    operations.main(["--encoder", "convnet"])
+    steps, views = capsys.readouterr().out.split("\n\n")
+    assert "| SimCLR |" in steps
+    assert "| self-labelling |" in steps
+    assert "| strong |" in views
+    for row in [*steps.splitlines()[2:], *views.splitlines()[2:]]:
+        waits, _, unsure = row.strip("| ").split(" | ")[-3:]
+        assert (waits, unsure) == ("0", "0")

@@ -476,6 +476,55 @@ def test_cutout_erases_one_square_to_the_mean(shape, device):
     assert torch.equal(height[~cut_by_the_edge], width[~cut_by_the_edge])
 
 
+# --- the same to the bit, whatever the order on the device ---------------------------
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 50])
+@pytest.mark.parametrize("operations", [STRONG_OPERATIONS, GEOMETRIC_OPERATIONS])
+def test_sorting_images_by_operation_changes_none_of_them(n, operations, device):
+    """As applying each operation to the images that have drawn it, one by one."""
+    images = random_images(n, 3, 9, 12, device=device)
+    torch.manual_seed(3)
+    seen = RandomOperations(operations=operations)(images)
+    torch.manual_seed(3)
+    expected = images.clone()
+    for _ in range(4):
+        choice = torch.randint(len(operations), (n,))
+        level = torch.rand(n, device=device)
+        for k, operation in enumerate(operations):
+            chosen = (choice == k).nonzero().squeeze(1).to(device)
+            if len(chosen):
+                expected[chosen] = operation(expected[chosen], level[chosen])
+    assert torch.equal(seen, expected.clamp(0, 1))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (5, 3), (8, 8), (9, 6)])
+def test_what_lies_outside_is_the_median_of_the_border(shape, device):
+    images = random_images(16, 2, *shape, device=device)
+    edges = [images[:, :, 0], images[:, :, -1], images[..., 0], images[..., -1]]
+    expected = torch.cat(edges, dim=2).cpu().median(dim=2).values
+    assert torch.equal(_geometry.border_median(images).squeeze(3, 2).cpu(), expected)
+
+
+def test_operations_of_the_user_are_applied_with_ours(device):
+    def invert(images, level):
+        return 1 - images
+
+    images = random_images(20, 1, 4, 4, device=device)
+    twice = RandomOperations(n_operations=2, operations=(invert,))(images)
+    torch.testing.assert_close(twice, images)
+    mixed = RandomOperations(operations=(_strong.rotate, invert, _strong.identity))
+    assert mixed(images).shape == images.shape
+
+
+def test_strong_views_ask_only_the_generator_of_the_host_for_operations(device):
+    """So that the seed determines them, whatever the default device is."""
+    images = random_images(8, 1, 4, 4, device=device)
+    with torch.device("meta"):
+        seen = RandomOperations()(images)
+    assert seen.device == images.device
+
+
 # --- rows --------------------------------------------------------------------------
 
 
