@@ -99,7 +99,7 @@ class Pretrained(BaseEncoder):
         loaded again when they are needed, from where they came from.
     device : str or torch.device, default="auto"
         Where to compute. "auto" takes a CUDA GPU where there is one.
-    precision : {"auto", "float32", "bfloat16"}, default="auto"
+    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         Type in which images are embedded. "auto" is bfloat16 on devices with bfloat16
         instructions, GPUs and CPUs alike, and float32 elsewhere.
     random_state : int, RandomState instance or None, default=None
