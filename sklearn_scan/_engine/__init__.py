@@ -8,6 +8,7 @@ samples before an epoch has `begin_epoch` (see `StageNet`). A stage knows nothin
 devices, precision, checkpoints or progress.
 """
 
+from sklearn_scan._engine._allocator import kept_memory
 from sklearn_scan._engine._cache import StageCache, Unfinished, identify_estimator
 from sklearn_scan._engine._data import (
     Batches,
@@ -24,6 +25,7 @@ from sklearn_scan._engine._progress import FitProgress
 from sklearn_scan._engine._row_store import RowStore
 from sklearn_scan._engine._runtime import (
     Runtime,
+    exact_inference,
     resolve_seed,
     spawn_seeds,
     training_turn,
@@ -55,10 +57,12 @@ __all__ = [
     "StageNet",
     "Trainer",
     "Unfinished",
+    "exact_inference",
     "fingerprint",
     "identify_estimator",
     "infer",
     "inference_batch",
+    "kept_memory",
     "left_align",
     "make_step",
     "refresh_statistics",
