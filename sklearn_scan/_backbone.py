@@ -295,6 +295,7 @@ def check_fitted_format(X, backbone):
 
 def as_rows(X):
     """Flatten each sample."""
+    X = X if isinstance(X, np.ndarray) else np.asarray(X)
     return X.reshape(len(X), -1)
 
 

@@ -10,7 +10,7 @@ import torch
 from sklearn_scan._backbone import find_encoder
 from sklearn_scan._compat import HasMethods, Interval, StrOptions, check_params
 from sklearn_scan._config import TrainingConfig
-from sklearn_scan._engine import Schedule
+from sklearn_scan._engine import Schedule, StageCache
 from sklearn_scan._nets import ENCODERS
 from sklearn_scan._views import POLICIES, check_views
 
@@ -105,12 +105,13 @@ def find_batch_sizes(plans):
 
 def find_reading(clusterer):
     """Return the arguments by which `_learn_samples` reads the `X` of a clusterer."""
-    encoder, shape = find_encoder(clusterer.pretext), clusterer.image_shape
+    encoder = find_encoder(clusterer.pretext)
+    folder = StageCache.open(clusterer.memory).folder
     if encoder is None:
-        return {"image_shape": shape}
-    reading = encoder.find_reading(shape)
+        return {"image_shape": clusterer.image_shape, "folder": folder}
+    reading = encoder.find_reading(clusterer.image_shape) | {"folder": folder}
     # Images that an encoder is trained on are looked at many times.
-    return reading | ({} if keeps_encoder(clusterer) else {"is_lazy": False})
+    return reading if keeps_encoder(clusterer) else reading | {"is_lazy": False}
 
 
 def is_pretrained(clusterer):

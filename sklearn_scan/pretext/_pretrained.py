@@ -250,8 +250,9 @@ class Pretrained(BaseEncoder):
         if folder is None:
             return None
         preparation = self.input_spec_.preparation
+        prepared = None if preparation is None else preparation.describe()
         try:
-            code = fingerprint((self.encoder, repr(preparation), runtime.precision))
+            code = fingerprint((self.encoder, prepared, runtime.precision))
         except TypeError as error:
             warn_user(
                 f"memory= does not hold what {type(self).__name__} makes of images: "
