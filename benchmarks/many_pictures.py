@@ -4,9 +4,9 @@
     python benchmarks/many_pictures.py --n 60000 --json out.json
 
 Draws JPEG files of 224 pixels. `embed` shows them to a tiny network, by
-``Pretrained(...).fit_transform(folder)``, and `decode` decodes them once into the cache,
-as training from scratch does; each in a process of its own, twice. Printed are seconds,
-the peak of memory, and how many files were decoded: none in the second run.
+``Pretrained(...).fit_transform(folder)``, and `decode` decodes them once into the
+cache, as training from scratch does; each in a process of its own, twice. Printed are
+seconds, the peak of memory, and how many files were decoded: none in the second run.
 """
 
 import argparse

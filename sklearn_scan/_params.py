@@ -4,8 +4,10 @@
 import os
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Self
 
 import torch
+from sklearn.base import BaseEstimator
 
 from sklearn_scan._backbone import find_encoder
 from sklearn_scan._compat import HasMethods, Interval, StrOptions, check_params
@@ -188,6 +190,29 @@ def check_trainable(clusterer, backbone):
             "head_search=None and clustering=None were given; heads need one of them "
             "to learn."
         )
+
+
+class NestedParametersMixin(BaseEstimator):
+    """Mixin that explains why a nested parameter cannot be set."""
+
+    def set_params(self, **params) -> Self:
+        """Set parameters, also those of the pretext and of the stages.
+
+        Parameters
+        ----------
+        **params : dict
+            Values by name. Where `pretext` is an estimator, or a stage is a
+            :class:`~sklearn_scan.TrainingConfig`, its own parameters are set by names
+            such as ``pretext__temperature`` and ``clustering__lr``.
+
+        Returns
+        -------
+        self : object
+            The clusterer.
+        """
+        examples = {"pretext": "SimCLR()"} | dict.fromkeys(STAGES, "TrainingConfig()")
+        check_nested(self, params, examples)
+        return super().set_params(**params)
 
 
 def check_nested(estimator, params, examples):

@@ -51,23 +51,18 @@ class Pretrained(BaseEncoder):
     Parameters
     ----------
     encoder : str, class or callable, default="auto"
-        The network that the weights belong to:
-
-        - ``"timm/NAME"``, a model of timm such as
-          ``"timm/vit_small_patch14_dinov2.lvd142m"``, or ``"hf-hub:ORG/NAME"``, one
-          that the Hugging Face hub holds in the format of timm (both need timm);
-        - ``"torchvision/WEIGHTS"``, such as
-          ``"torchvision/ResNet50_Weights.IMAGENET1K_V2"``;
-        - a short name: "dinov2" (timm's ViT-S/14) and "dinov2-base" (ViT-B/14), at 224
-          pixels, or "clip" (timm's ViT-B/32 by OpenAI);
-        - the name of an encoder of this library, such as "resnet18", or a class or
-          function that is given the shape of a sample, (c, h, w) or (n_features,), and
-          returns a `torch.nn.Module` from samples to features (b, d). "auto" is what
-          :class:`SimCLR` takes.
-
-        For the first three, the size of the images, how they are resized and cropped,
-        and their mean and standard deviation are those that the network was trained
-        with. See Notes for what the features are.
+        The network that the weights belong to. ``"timm/NAME"`` is a model of timm, such
+        as ``"timm/vit_small_patch14_dinov2.lvd142m"``, and ``"hf-hub:ORG/NAME"`` one
+        that the Hugging Face hub holds in timm's format; both need timm.
+        ``"torchvision/WEIGHTS"`` names weights of torchvision, such as
+        ``"torchvision/ResNet50_Weights.IMAGENET1K_V2"``. Short names are "dinov2" and
+        "dinov2-base" (timm's ViT-S/14 and ViT-B/14, at 224 pixels) and "clip" (timm's
+        ViT-B/32 by OpenAI). The size of the images, how they are resized and cropped,
+        their mean and standard deviation are those that such a network was trained
+        with. Or the name of an encoder of this library, such as "resnet18", or a class
+        or function that is given the shape of a sample, (c, h, w) or (n_features,), and
+        returns a `torch.nn.Module` from samples to features (b, d). "auto" is what
+        :class:`SimCLR` takes. See Notes for what the features are.
     weights : str, PathLike, dict or None, default=None
         A file of PyTorch or of safetensors, or a state dict: names to tensors or
         arrays. A file is read without running code that it may hold. None loads the
