@@ -9,6 +9,7 @@ nowhere: they are decoded each time.
 import hashlib
 import shutil
 import tempfile
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -180,7 +181,6 @@ class StoredImages:
         self.slots = slots
         self.content = content
         self.n_decoded = n_decoded
-        self._file = None
 
     @property
     def shape(self):
@@ -195,7 +195,18 @@ class StoredImages:
             return StoredImages(
                 self.path, self.image_shape, self.slots[key], f"{self.content} {key}"
             )
-        return np.asarray(self._map()[self.slots[key]])
+        if isinstance(key, Integral):
+            return self[np.array([key])][0]
+        slots = self.slots[key]
+        images = np.empty((len(slots), *self.image_shape), dtype=self.dtype)
+        n_bytes = int(np.prod(self.image_shape))
+        # Not as a memmap: what it has touched counts as memory of the process, and
+        # large pages around it as well.
+        with open(self.path, "rb", buffering=0) as file:
+            for image, slot in zip(images, slots, strict=True):
+                file.seek(int(slot) * n_bytes)
+                file.readinto(image.data)
+        return images
 
     def __iter__(self):
         return (self[i] for i in range(len(self)))
@@ -205,12 +216,4 @@ class StoredImages:
 
     def __getstate__(self):
         # How many were decoded is no part of what a cache knows them by.
-        return vars(self) | {"_file": None, "n_decoded": 0}
-
-    def _map(self):
-        if self._file is None:
-            shape = (-1, *self.image_shape)
-            flat = np.memmap(self.path, dtype=self.dtype, mode="r")
-            n_bytes = int(np.prod(self.image_shape))
-            self._file = flat[: len(flat) // n_bytes * n_bytes].reshape(shape)
-        return self._file
+        return vars(self) | {"n_decoded": 0}
