@@ -95,8 +95,9 @@ class Pretrained(BaseEncoder):
     device : str or torch.device, default="auto"
         Where to compute. "auto" takes a CUDA GPU where there is one.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Type in which images are embedded. "auto" is bfloat16 on devices with bfloat16
-        instructions, GPUs and CPUs alike, and float32 elsewhere.
+        Type in which images are embedded. "auto" is that of the clusterer, if any:
+        bfloat16 on devices with bfloat16 instructions, GPUs and CPUs alike, float16 on
+        GPUs that have these alone, and float32 elsewhere.
     random_state : int, RandomState instance or None, default=None
         Determines the weights where there are none to load.
     verbose : int, default=0
@@ -229,6 +230,10 @@ class Pretrained(BaseEncoder):
         return self.make_encoder()
 
     def _embed(self, X, runtime, say):
+        # In its own precision: features must not differ between `fit` and `predict`.
+        has_float16 = runtime.device.type == "cuda" or self.precision != "float16"
+        precision = self.precision if has_float16 else "auto"
+        runtime = Runtime.resolve(runtime.device, precision)
         encoder = self.net_.module_.encoder.to(runtime.device).eval()
         return embed_images(
             encoder,
