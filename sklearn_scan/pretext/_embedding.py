@@ -3,6 +3,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from sklearn_scan._inputs import LazyImages, find_digests
 # pixels are embedded twice as fast as those of 64 or 128.
 _BATCH_SIZE = 256
 _BATCH_BYTES = 2**24
+# Batches after which free memory is given back to the system.
+_BATCHES_UNTIL_TRIMMED = 32
 # Rows that are written to disk together, so that little is lost by an interrupt.
 _ROWS_KEPT_TOGETHER = 2048
 _SECONDS_BETWEEN_LINES = 5
@@ -98,16 +101,19 @@ def _embed(encoder, images, wanted, format, runtime, say):
         n_bytes = 4 * int(np.prod(images.shape[1:]))
         size = max(1, min(size, _BATCH_BYTES // max(1, n_bytes)))
     parts = [wanted[k : k + size] for k in range(0, len(wanted), size)]
+    batches = _decode_ahead(images, parts, pinned=cuda)
     before = None
-    with kept_memory(device):
-        for part, raw in _decode_ahead(images, parts, pinned=cuda):
-            with torch.no_grad(), exact_inference(device), runtime.autocast():
-                features = encoder(format.decode(send(raw, device)))
-            # One batch late, so that a GPU has the next one when the transfer waits.
-            if before is not None:
-                yield before[0], before[1].float().cpu().numpy()
-            before = part, features
-            progress.advance(len(part))
+    for _ in range(0, len(parts), _BATCHES_UNTIL_TRIMMED):
+        # Decoding and computing leave holes in each other's memory, which add up.
+        with kept_memory(device):
+            for part, raw in islice(batches, _BATCHES_UNTIL_TRIMMED):
+                with torch.no_grad(), exact_inference(device), runtime.autocast():
+                    features = encoder(format.decode(send(raw, device)))
+                # One batch late: a GPU has the next one when the transfer waits.
+                if before is not None:
+                    yield before[0], before[1].float().cpu().numpy()
+                before = part, features
+                progress.advance(len(part))
     if before is not None:
         yield before[0], before[1].float().cpu().numpy()
 
