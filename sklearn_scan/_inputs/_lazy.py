@@ -8,7 +8,7 @@ from functools import partial
 from numbers import Integral
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from sklearn_scan._inputs._files import (
     DEFAULT_IMAGE_SHAPE,
@@ -134,7 +134,7 @@ class LazyImages:
         found = hashlib.blake2b(digest_size=16)
         if self.paths is None:
             picture = self._open(index)
-            found.update(repr((picture.mode, picture.size)).encode())
+            found.update(repr(_describe(picture)).encode())
             found.update(picture.tobytes())
             return found.digest()
         with open(self.paths[index], "rb") as file:
@@ -160,3 +160,11 @@ class LazyImages:
         if item.ndim == 3 and item.shape[2] == 1:
             item = item[..., 0]
         return Image.fromarray(np.ascontiguousarray(item))
+
+
+def _describe(picture):
+    """Return what a picture looks like, besides its pixels."""
+    palette = picture.palette and (picture.palette.mode, picture.getpalette("RGBA"))
+    orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    transparency = picture.info.get("transparency")
+    return picture.mode, picture.size, palette, transparency, orientation
