@@ -66,7 +66,7 @@ class RowStore:
         }
         digests = {}
         for path, place in zip(paths, places, strict=True):
-            if place not in found:
+            if place not in found or not os.path.exists(place):
                 continue
             status = os.stat(path)
             *seen, digest = found[place]
