@@ -249,9 +249,12 @@ class Pretrained(BaseEncoder):
         folder = StageCache.open(self.memory).folder
         if folder is None:
             return None
-        preparation = self.input_spec_.preparation
+        preparation, format = self.input_spec_.preparation, self.input_spec_.format
+        # The same array is another image where another value is white. Rows have none.
+        limits = getattr(format, "low", None), getattr(format, "high", None)
+        known_by = (self.encoder, repr(preparation), limits, runtime.precision)
         try:
-            code = fingerprint((self.encoder, repr(preparation), runtime.precision))
+            code = fingerprint(known_by)
         except TypeError as error:
             warn_user(
                 f"memory= does not hold what {type(self).__name__} makes of images: "
