@@ -339,13 +339,14 @@ class Pretrained(BaseEncoder):
             )
         self._load(Runtime.resolve(self.device, self.precision))
         found = _digest_weights(vars(self)["net_"].module_.encoder)
-        if found != vars(self).pop("_digest"):
+        if found != self._digest:
             del self.net_
             raise ValueError(
                 f"The weights of encoder={self.encoder!r} that are loaded now are not "
                 "those that it was fitted with, which its pickle left out because of "
                 "store_weights=False. Fit it anew."
             )
+        del self._digest
         return vars(self)["net_"]
 
 
