@@ -4,6 +4,7 @@
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, Literal
 
@@ -213,6 +214,7 @@ class Pretrained(BaseEncoder):
     def fit_samples(self, X, input_spec, trainer):
         """Load the weights."""
         self._take_input_spec(input_spec)
+        self._precision = trainer.runtime.precision
         self._load(trainer.runtime)
         self.history_ = trainer.progress.history.setdefault("pretext", [])
 
@@ -226,7 +228,11 @@ class Pretrained(BaseEncoder):
         return embedding
 
     def embed_samples(self, X, runtime):
-        """Embed checked samples."""
+        """Embed checked samples, in the precision in which `fit` would."""
+        precision = self._precision
+        if precision == "float16" and runtime.device.type != "cuda":
+            precision = "float32"
+        runtime = replace(runtime, precision=precision)
         return self._embed(X, runtime, self._say if self.verbose else None)[0]
 
     def make_embedder(self):
