@@ -10,6 +10,7 @@ convolutional networks, the mean over positions.
 
 import difflib
 import os
+import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -80,14 +81,11 @@ class NamedEncoder(ABC):
         """Return the `Preparation` that it was trained with. Takes no weights."""
 
     @abstractmethod
-    def make_network(self, weights=None):
+    def make_network(self):
         """Return the network without its classifier, in evaluation mode.
 
-        Parameters
-        ----------
-        weights : str, PathLike or None, default=None
-            A file of weights, as the library has them. None to load them from where
-            the library keeps them, and to fetch them if they are not there.
+        Its weights come from where the library keeps them, and are fetched there first
+        if need be.
 
         Raises
         ------
@@ -100,6 +98,10 @@ class NamedEncoder(ABC):
     @abstractmethod
     def make_untrained(self):
         """Return the network without its classifier, with weights at random."""
+
+    def adapt(self, weights, network):
+        """Return weights, as the library has them, for this very network."""
+        return weights
 
 
 class TimmEncoder(NamedEncoder):
@@ -118,12 +120,8 @@ class TimmEncoder(NamedEncoder):
             (height, width, 3), ToArray(transform), config["mean"], config["std"]
         )
 
-    def make_network(self, weights=None):
+    def make_network(self):
         """Return the network of `timm.create_model` with its weights."""
-        if weights is not None:
-            return self._create(
-                pretrained=True, pretrained_cfg_overlay={"file": os.fspath(weights)}
-            )
         try:
             return self._create(pretrained=True)
         except OSError as error:
@@ -132,6 +130,15 @@ class TimmEncoder(NamedEncoder):
     def make_untrained(self):
         """Return the network of `timm.create_model` with weights at random."""
         return self._create(pretrained=False)
+
+    def adapt(self, weights, network):
+        """Return weights by the names and for the size of image of a network.
+
+        Not `timm.create_model`, which leaves weights at random where the file has none.
+        """
+        module = sys.modules[type(network).__module__]
+        convert = getattr(module, "checkpoint_filter_fn", None)
+        return weights if convert is None else convert(weights, network)
 
     def _create(self, **options):
         timm = _import_timm()
@@ -218,14 +225,8 @@ class TorchvisionEncoder(NamedEncoder):
             tuple(transform.std),
         )
 
-    def make_network(self, weights=None):
+    def make_network(self):
         """Return the network with its weights, without its last linear layer."""
-        if weights is not None:
-            from sklearn_scan.pretext._weights import load_weights, read_weights
-
-            network = self._make(None)
-            load_weights(network, read_weights(weights), f"torchvision/{self.name}")
-            return _without_classifier(network)
         found = self._find_weights()
         try:
             return _without_classifier(self._make(found))

@@ -296,11 +296,11 @@ class Pretrained(BaseEncoder):
 
     def _make_named(self, named):
         """Return the network of a named encoder, with its weights."""
-        is_file = not isinstance(self.weights, Mapping)
-        if is_file and not self.prefix:
-            return named.make_network(self.weights)
+        if self.weights is None:
+            return named.make_network()
         network = named.make_untrained()
         weights = select_weights(read_weights(self.weights), self.prefix)
+        weights = named.adapt(weights, network)
         load_weights(network, weights, self.encoder, self.prefix)
         return network
 
