@@ -30,6 +30,11 @@ SHORT_NAMES = {
 
 _HUB = "hf-hub:"
 
+_CACHE = (
+    "the cache of Hugging Face from a machine that has it to the folder in the "
+    "environment variable HF_HOME."
+)
+
 
 def find_named(name, image_size=None):
     """Return the encoder that a name stands for.
@@ -109,6 +114,7 @@ class TimmEncoder(NamedEncoder):
 
     def find_preparation(self):
         """Return what `timm.data.create_transform` makes of the model's own data."""
+        _import_timm()
         from timm.data import create_transform, resolve_data_config
 
         options = {} if self.image_size is None else {"input_size": self._input_size()}
@@ -161,11 +167,18 @@ class TimmEncoder(NamedEncoder):
             try:
                 found = timm.models.load_model_config_from_hf(self._hub_name())
             except OSError as error:
-                raise FileNotFoundError(self._explain_missing()) from error
+                raise FileNotFoundError(
+                    f"The file config.json of {self.name!r} is not on this machine, "
+                    "and could not be downloaded from https://huggingface.co/"
+                    f"{self._hub_name()}. Copy {_CACHE}"
+                ) from error
             return found[0]
         if not timm.is_model(self.name):
             raise ValueError(self._explain_unknown(timm))
-        config = timm.get_pretrained_cfg(self.name)
+        try:
+            config = timm.get_pretrained_cfg(self.name)
+        except RuntimeError:  # there is such a model, but not with these weights
+            config = None
         if config is None:
             raise ValueError(self._explain_unknown(timm))
         return config.to_dict()
@@ -191,8 +204,7 @@ class TimmEncoder(NamedEncoder):
             f"The weights of {self.name!r} are not on this machine, and could not be "
             f"downloaded. Download {file} from https://huggingface.co/{repository} "
             'where there is a network, and pass it as weights="path/to/'
-            f'{os.path.basename(file)}"; or copy the cache of Hugging Face from a '
-            "machine that has it to the folder in the environment variable HF_HOME."
+            f'{os.path.basename(file)}"; or copy {_CACHE}'
         )
 
     def _find_weights(self):
@@ -210,6 +222,7 @@ class TorchvisionEncoder(NamedEncoder):
 
     def find_preparation(self):
         """Return what the `transforms()` of the weights do."""
+        self._find_model()
         transform = self._find_weights().transforms()
         crop = CropLikeTorchvision(
             tuple(transform.resize_size),
@@ -270,10 +283,13 @@ class TorchvisionEncoder(NamedEncoder):
         import torchvision
 
         group = type(self._find_weights())
-        return next(
-            model
-            for model in torchvision.models.list_models(torchvision.models)
-            if torchvision.models.get_model_weights(model) is group
+        for model in torchvision.models.list_models(torchvision.models):
+            if torchvision.models.get_model_weights(model) is group:
+                return model
+        raise ValueError(
+            f"The weights {self.name!r} are not of a classifier of images. "
+            "torchvision.models.list_models(torchvision.models) lists those that there "
+            "are."
         )
 
     def _explain_missing(self, weights):
