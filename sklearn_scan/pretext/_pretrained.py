@@ -336,6 +336,12 @@ class Pretrained(BaseEncoder):
             state["_digest"] = _digest_weights(state.pop("net_").module_.encoder)
         return state
 
+    def __copy__(self):
+        # By default of the state for pickles, which may be without weights.
+        copied = type(self).__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
+
     def __getattr__(self, name):
         # Only called where there is no such attribute: a pickle without weights loads
         # them again when they are needed.
