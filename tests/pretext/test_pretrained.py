@@ -6,12 +6,14 @@ import pickle
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
+from joblib import Memory
 from PIL import Image
 from safetensors.torch import save_file
 from sklearn.base import clone
@@ -259,6 +261,15 @@ def test_images_are_prepared_as_torchvision_does(name, pictures):
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
+def test_a_smaller_crop_is_of_a_smaller_picture(pictures):
+    from torchvision.models import get_weight
+
+    weights = get_weight(SMALL_OF_TORCHVISION.partition("/")[2])
+    expected = read_with(weights.transforms(crop_size=112, resize_size=128), pictures)
+    found = find_given(SMALL_OF_TORCHVISION, pictures, 112)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("name", "side"), [("dinov2", 224), ("dinov2-base", 224), ("clip", 224)]
 )
@@ -283,10 +294,10 @@ def test_features_are_those_of_timm(timm, name, save, pictures, tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["test_vit", "test_resnet"])
+@pytest.mark.parametrize("name", ["test_vit3", "test_resnet"])
 def test_an_image_size_of_ones_own(timm, name, pictures, tmp_path):
     weights = save_torch(make_model(timm, name).state_dict(), tmp_path)
-    own = {"img_size": 96} if name == "test_vit" else {}
+    own = {"img_size": 96} if name == "test_vit3" else {}
     overlay = {"file": str(weights)}
     model = timm.create_model(
         name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **own
@@ -323,6 +334,7 @@ def test_weights_of_a_named_encoder_may_have_a_prefix_and_a_head(timm, pictures,
     state = torch.load(named["weights"])
     assert "head.weight" in state
     given = {f"module.{name}": value for name, value in state.items()}
+    given |= {name: torch.zeros_like(value) for name, value in state.items()}
     found = Pretrained("timm/test_vit", given, prefix="module.", precision="float32")
     expected = Pretrained(**named).fit_transform(pictures)
     np.testing.assert_allclose(found.fit_transform(pictures), expected, atol=1e-6)
@@ -609,6 +621,7 @@ def test_other_weights_sizes_and_precisions_are_other_features(paths, tmp_path):
         {"image_shape": (12, 10, 3)},
         {"mean": (0.4,) * 3},
         {"precision": "bfloat16"},
+        {"precision": "float32"},
     ):
         found = make_tiny(**options, **memory).fit_transform(paths)
         expected = make_tiny(**options).fit_transform(paths)
@@ -624,6 +637,15 @@ def test_features_belong_to_the_range_that_images_are_read_in(tmp_path):
     encoder.fit_transform(dark)
     expected = make_tiny(**options).fit_transform(bright)
     np.testing.assert_array_equal(encoder.fit_transform(bright), expected)
+
+
+@pytest.mark.parametrize("kind", [str, Path, Memory])
+def test_memory_may_be_a_path_or_a_memory(paths, shown, tmp_path, kind):
+    memory = tmp_path / "cache"
+    memory = Memory(memory, verbose=0) if kind is Memory else kind(memory)
+    for _ in range(2):
+        make_tiny(memory=memory).fit_transform(paths)
+    assert sum(shown) == N_FILES
 
 
 def test_an_encoder_that_cannot_be_known_again_warns(paths, tmp_path):
@@ -700,13 +722,18 @@ def test_it_is_trained_where_that_is_asked_for(folder, weights, stage):
     ).fit(folder)
     assert not are_equal(states_of(clusterer.net_.module_.encoder), weights)
     assert are_equal(states_of(clusterer.pretext_.net_.module_.encoder), weights)
-    assert stage in clusterer.history_
+    stages = {"pretext", "head_search", stage, "selection"}
+    assert set(clusterer.history_) == stages
     assert clusterer.predict(folder).shape == (N_FILES,)
 
 
 @pytest.mark.parametrize("store_weights", [True, False])
-def test_a_fitted_one_is_used_and_not_changed(folder, paths, tmp_path, store_weights):
-    fitted = make_tiny(store_weights=store_weights).fit(paths[:5])
+def test_a_fitted_one_is_used_and_not_changed(
+    folder, paths, weights, tmp_path, store_weights
+):
+    file = save_torch(weights, tmp_path)
+    fitted = make_tiny(weights=file, store_weights=store_weights).fit(paths[:5])
+    file.unlink()  # it is in memory
     before = dict(vars(fitted)), states_of(fitted.net_.module_.encoder)
     pretext = FrozenEstimator(fitted)
     clusterer = cluster(pretext, memory=tmp_path / "cache").fit(folder)
@@ -718,6 +745,16 @@ def test_a_fitted_one_is_used_and_not_changed(folder, paths, tmp_path, store_wei
     assert "pretext" not in clusterer.history_
     np.testing.assert_array_equal(clusterer.embedding_, fitted.transform(folder))
     np.testing.assert_array_equal(clusterer.predict(folder), clusterer.labels_)
+
+
+def test_a_copy_of_a_fitted_one_is_trained(folder, paths, weights):
+    fitted = make_tiny(weights=weights).fit(paths)
+    stage = TrainingConfig(epochs=1)
+    clusterer = cluster(FrozenEstimator(fitted), clustering=stage, keep="last")
+    clusterer.fit(folder)
+    assert not are_equal(states_of(clusterer.net_.module_.encoder), weights)
+    assert are_equal(states_of(fitted.net_.module_.encoder), weights)
+    assert "pretext" not in clusterer.history_
 
 
 # --- what samples may be -----------------------------------------------------------
@@ -805,7 +842,10 @@ def test_pictures_lie_on_white_and_stand_upright(named, folder, tmp_path):
 
 
 @pytest.mark.parametrize("memory", [False, True])
-def test_files_that_cannot_be_read_are_named(folder, memory, tmp_path):
+def test_files_that_cannot_be_read_are_named_first(
+    folder, memory, shown, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(_embedding, "_BATCH_BYTES", 4 * 4 * 8 * 8 * 3)
     memory = tmp_path / "cache" if memory else None
     encoder = make_tiny(memory=memory).fit(folder)
     (folder / "a.png").write_text("no picture")
@@ -814,6 +854,7 @@ def test_files_that_cannot_be_read_are_named(folder, memory, tmp_path):
     for use in (encoder.transform, cluster(make_tiny(), memory=memory).fit):
         with pytest.raises(ValueError, match=says):
             use(folder)
+    assert shown == []
 
 
 def test_a_file_that_has_gone_is_named(paths, tmp_path):
