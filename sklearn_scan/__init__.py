@@ -15,15 +15,27 @@ if TYPE_CHECKING:
     from sklearn_scan._config import TrainingConfig
     from sklearn_scan._inputs import list_images
     from sklearn_scan._scan import SCANClustering
+    from sklearn_scan._settings import config_context, get_config, set_config
 
-__all__ = ["SCANClustering", "TrainingConfig", "__version__", "list_images"]
+__all__ = [
+    "SCANClustering",
+    "TrainingConfig",
+    "__version__",
+    "config_context",
+    "get_config",
+    "list_images",
+    "set_config",
+]
 
 # Imported when asked for: scikit-learn, skorch and torch take seconds to import, and
 # a program that mentions the package need not use it in every run.
 _HOMES = {
     "SCANClustering": "_scan",
     "TrainingConfig": "_config",
+    "config_context": "_settings",
+    "get_config": "_settings",
     "list_images": "_inputs",
+    "set_config": "_settings",
 }
 _MODULES = {"inspection", "metrics", "neighbors", "pretext", "recipes"}
 

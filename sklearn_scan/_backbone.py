@@ -43,13 +43,13 @@ def resolve_backbone(clusterer, input_spec, seed, *, is_kept):
     ours = find_encoder(pretext)
     if ours is not None and ours is not pretext and ours.is_fitted:
         if is_kept:
-            return KeptBackbone(_with_memory(copy.copy(ours), clusterer), input_spec)
+            return KeptBackbone(_with_settings(copy.copy(ours), clusterer), input_spec)
         return FrozenBackbone(ours, input_spec)
     pretext = _make_pretext(pretext, clusterer.encoder, input_spec)
     pretext = _with_seed(pretext, seed)
     if is_kept:
         pretext = find_encoder(pretext)
-        return KeptBackbone(_with_memory(pretext, clusterer), input_spec)
+        return KeptBackbone(_with_settings(pretext, clusterer), input_spec)
     can_learn = find_encoder(pretext) is pretext
     return (TrainableBackbone if can_learn else FixedBackbone)(pretext, input_spec)
 
@@ -81,10 +81,12 @@ def _with_seed(pretext, seed):
     return pretext.set_params(**unset) if unset else pretext
 
 
-def _with_memory(pretext, clusterer):
-    """Let an encoder keep features where the clusterer keeps its stages."""
+def _with_settings(pretext, clusterer):
+    """Let an encoder embed as the clusterer says, where it says nothing itself."""
     if pretext.memory is None:
         pretext.memory = clusterer.memory
+    if pretext.precision == "auto":
+        pretext.precision = clusterer.precision
     return pretext
 
 
@@ -295,6 +297,7 @@ def check_fitted_format(X, backbone):
 
 def as_rows(X):
     """Flatten each sample."""
+    X = X if isinstance(X, np.ndarray) else np.asarray(X)
     return X.reshape(len(X), -1)
 
 

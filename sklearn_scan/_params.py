@@ -4,13 +4,15 @@
 import os
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Self
 
 import torch
+from sklearn.base import BaseEstimator
 
 from sklearn_scan._backbone import find_encoder
 from sklearn_scan._compat import HasMethods, Interval, StrOptions, check_params
 from sklearn_scan._config import TrainingConfig
-from sklearn_scan._engine import Schedule
+from sklearn_scan._engine import Schedule, StageCache
 from sklearn_scan._nets import ENCODERS
 from sklearn_scan._views import POLICIES, check_views
 
@@ -105,12 +107,13 @@ def find_batch_sizes(plans):
 
 def find_reading(clusterer):
     """Return the arguments by which `_learn_samples` reads the `X` of a clusterer."""
-    encoder, shape = find_encoder(clusterer.pretext), clusterer.image_shape
+    encoder = find_encoder(clusterer.pretext)
+    folder = StageCache.open(clusterer.memory).folder
     if encoder is None:
-        return {"image_shape": shape}
-    reading = encoder.find_reading(shape)
+        return {"image_shape": clusterer.image_shape, "folder": folder}
+    reading = encoder.find_reading(clusterer.image_shape) | {"folder": folder}
     # Images that an encoder is trained on are looked at many times.
-    return reading | ({} if keeps_encoder(clusterer) else {"is_lazy": False})
+    return reading if keeps_encoder(clusterer) else reading | {"is_lazy": False}
 
 
 def is_pretrained(clusterer):
@@ -187,6 +190,29 @@ def check_trainable(clusterer, backbone):
             "head_search=None and clustering=None were given; heads need one of them "
             "to learn."
         )
+
+
+class NestedParametersMixin(BaseEstimator):
+    """Mixin that explains why a nested parameter cannot be set."""
+
+    def set_params(self, **params) -> Self:
+        """Set parameters, also those of the pretext and of the stages.
+
+        Parameters
+        ----------
+        **params : dict
+            Values by name. Where `pretext` is an estimator, or a stage is a
+            :class:`~sklearn_scan.TrainingConfig`, its own parameters are set by names
+            such as ``pretext__temperature`` and ``clustering__lr``.
+
+        Returns
+        -------
+        self : object
+            The clusterer.
+        """
+        examples = {"pretext": "SimCLR()"} | dict.fromkeys(STAGES, "TrainingConfig()")
+        check_nested(self, params, examples)
+        return super().set_params(**params)
 
 
 def check_nested(estimator, params, examples):

@@ -25,7 +25,7 @@ from sklearn_scan._losses import SCANLoss
 from sklearn_scan._params import (
     CONSTRAINTS,
     STAGES,
-    check_nested,
+    NestedParametersMixin,
     check_size,
     check_together,
     check_trainable,
@@ -68,7 +68,9 @@ from sklearn_scan.neighbors import check_neighbors
 from sklearn_scan.pretext._encoder import forget
 
 
-class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
+class SCANClustering(
+    CallbackSupportMixin, PredictorMixin, NestedParametersMixin, BaseEstimator
+):
     """Clustering of images without labels, by semantic neighbours (SCAN).
 
     SCAN [1]_ learns clusters in three steps, and `fit` takes them in order:
@@ -113,10 +115,13 @@ class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
         Step 1. "auto" is :class:`~sklearn_scan.pretext.SimCLR` for images (and for
         rows, if `encoder` is given); other rows are used as they are. Or an unfitted
         task of :mod:`sklearn_scan.pretext`, whose encoder is trained on in steps 2 and
-        3, or any other transformer, such as ``PCA(50)``, that is given rows and whose
-        output is clustered as it is. Pass ``FrozenEstimator(fitted)`` to use a fitted
-        one. Where its `random_state` is None, it is set from `random_state`; `device`,
-        `precision`, `verbose` and callbacks are those of the clusterer.
+        3; or :class:`~sklearn_scan.pretext.Pretrained`, whose encoder stays as it is
+        unless `clustering` or `self_labeling` is a `TrainingConfig`, and which shows it
+        each image once; or any other transformer, such as ``PCA(50)``, that is given
+        rows and whose output is clustered as it is. Pass ``FrozenEstimator(fitted)`` to
+        use a fitted one. Where its `random_state` is None, it is set from
+        `random_state`; `device`, `precision`, `verbose` and callbacks are those of the
+        clusterer.
     encoder : str, class or callable, default="auto"
         The network of the "auto" pretext; see :class:`~sklearn_scan.pretext.SimCLR`.
         Any other pretext has an encoder of its own.
@@ -281,25 +286,6 @@ class SCANClustering(CallbackSupportMixin, PredictorMixin, BaseEstimator):
         self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
-
-    def set_params(self, **params) -> Self:
-        """Set parameters, also those of the pretext and of the stages.
-
-        Parameters
-        ----------
-        **params : dict
-            Values by name. Where `pretext` is an estimator, or a stage is a
-            :class:`~sklearn_scan.TrainingConfig`, its own parameters are set by names
-            such as ``pretext__temperature`` and ``clustering__lr``.
-
-        Returns
-        -------
-        self : object
-            The clusterer.
-        """
-        examples = {"pretext": "SimCLR()"} | dict.fromkeys(STAGES, "TrainingConfig()")
-        check_nested(self, params, examples)
-        return super().set_params(**params)
 
     @with_callbacks
     @sharing()

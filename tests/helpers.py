@@ -11,7 +11,7 @@ class Reader(SampleInputMixin, BaseEstimator):
 
     def learn(self, X, image_shape=None):
         """Read samples as `fit` does."""
-        return self._learn_samples(X, image_shape)
+        return self._learn_samples(X, image_shape=image_shape)
 
     def check(self, X):
         """Read samples as `predict` does."""

@@ -17,7 +17,8 @@ LAYERS = (
     {"pretext"},
     {"neighbors", "_losses"},
     {"_engine", "_nets", "_views", "_inputs"},
-    {"metrics", "_devices", "_typing", "_compat", "_version"},
+    {"_disk", "_settings"},
+    {"metrics", "_devices", "_typing", "_compat", "_version", "_warnings"},
 )
 LEVEL = {name: k for k, layer in enumerate(LAYERS) for name in layer}
 FILES = sorted(ROOT.rglob("*.py"))

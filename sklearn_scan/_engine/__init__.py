@@ -38,7 +38,7 @@ from sklearn_scan._engine._trainer import (
     refresh_statistics,
     wrap_trained,
 )
-from sklearn_scan._engine._warnings import warn_user
+from sklearn_scan._warnings import warn_user
 
 __all__ = [
     "LR_SCHEDULES",

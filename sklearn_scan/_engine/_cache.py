@@ -14,8 +14,8 @@ from pathlib import Path
 from joblib import Memory
 from sklearn.utils.validation import check_memory
 
+from sklearn_scan._disk._lock import hold
 from sklearn_scan._engine._fingerprint import fingerprint
-from sklearn_scan._engine._lock import hold
 from sklearn_scan._version import __version__
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from skorch.callbacks import Callback
 
 from sklearn_scan._engine._net import StopStage
-from sklearn_scan._engine._warnings import warn_user
+from sklearn_scan._warnings import warn_user
 
 
 class FitProgress:

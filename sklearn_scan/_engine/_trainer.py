@@ -30,7 +30,7 @@ from sklearn_scan._engine._memory_budget import (
 from sklearn_scan._engine._net import StageNet
 from sklearn_scan._engine._progress import FitProgress
 from sklearn_scan._engine._runtime import Runtime, exact_inference
-from sklearn_scan._engine._warnings import warn_user
+from sklearn_scan._warnings import warn_user
 
 # What is inferred on a GPU is fetched when there is more of it than this.
 _MOST_WAITING_BYTES = 2**28

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from sklearn_scan._devices import available_memory, has_own_memory, send
+from sklearn_scan._inputs._lazy import LazyImages
 
 # Large arrays are copied to a GPU in parts of about this many bytes.
 _BYTES_PER_PART = 2**26
@@ -92,16 +93,16 @@ def _find_shared(array, device):
 
 def _upload(array, device):
     """Copy an array to a device; return None where it is too large."""
-    if array.nbytes >= available_memory(device) // 2:
+    if array.nbytes >= available_memory(device) // 2 or isinstance(array, LazyImages):
         return None
-    dtype = _as_tensor(array[:0].copy()).dtype
+    dtype = _as_tensor(np.array(array[:0])).dtype
     resident = torch.empty(array.shape, dtype=dtype, device=device)
     n_rows = max(1, _BYTES_PER_PART * len(array) // max(1, array.nbytes))
     for first in range(0, len(array), n_rows):
         part = slice(first, first + n_rows)
         # Of a copy: rows may be read-only, or run backwards as those of `X[..., ::-1]`
         # do, which torch does not take.
-        resident[part] = _as_tensor(array[part].copy()).to(device)
+        resident[part] = _as_tensor(np.array(array[part])).to(device)
     return resident
 
 

@@ -2,9 +2,9 @@
 """Images that are decoded when they are asked for, at the size an encoder reads."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from numbers import Integral
 
 import numpy as np
@@ -35,12 +35,19 @@ class Preparation:
     mean, std : tuple of float or None, default=None
         Per channel, of values from 0 to 1, as the encoder expects them taken off. None
         for those of the images.
+    name : str, default=""
+        What the crop is known by, in this process and in later ones.
     """
 
     image_shape: tuple = DEFAULT_IMAGE_SHAPE
     crop: Callable | None = None
     mean: tuple | None = None
     std: tuple | None = None
+    name: str = ""
+
+    def describe(self):
+        """Return what the pixels of prepared images depend on, as text."""
+        return f"{tuple(self.image_shape)} {self.name}"
 
     def find_format(self, images):
         """Return the format of the images once they are prepared."""
@@ -130,17 +137,18 @@ class LazyImages:
         refuse_faulty(names, faults, what="pictures", advice="Convert or remove them.")
 
     def digest(self, index):
-        """Return a hash of the content of one image, before it is prepared."""
+        """Return a hash of an image in memory, before it is prepared."""
+        picture = self._open(index)
         found = hashlib.blake2b(digest_size=16)
-        if self.paths is None:
-            picture = self._open(index)
-            found.update(repr(_describe(picture)).encode())
-            found.update(picture.tobytes())
-            return found.digest()
-        with open(self.paths[index], "rb") as file:
-            for block in iter(partial(file.read, 2**20), b""):
-                found.update(block)
+        found.update(repr(_describe(picture)).encode())
+        found.update(picture.tobytes())
         return found.digest()
+
+    def __getstate__(self):
+        # By which caches know them: files that were changed are others.
+        statuses = [os.stat(path) for path in self.paths or ()]
+        seen = [(status.st_size, status.st_mtime_ns) for status in statuses]
+        return vars(self) | {"_seen": seen}
 
     def _check_picture(self, index):
         if self.pixels is None:

@@ -17,14 +17,14 @@ class SampleInputMixin:
     `feature_names_in_` and `paths_`.
     """
 
-    def _learn_samples(self, X, image_shape=None, preparation=None, *, is_lazy=False):
+    def _learn_samples(self, X, **reading):
         """Return the samples in `X`; remember what `X` is.
 
-        See `learn_samples` for the parameters.
+        `reading` holds parameters of `learn_samples`.
         """
         vars(self).pop("feature_names_in_", None)
         validate = partial(validate_data, self, reset=True)
-        X, spec = learn_samples(X, image_shape, validate, preparation, is_lazy=is_lazy)
+        X, spec = learn_samples(X, validate=validate, **reading)
         names = getattr(self, "feature_names_in_", None)
         self._take_input_spec(replace(spec, feature_names=names))
         return X

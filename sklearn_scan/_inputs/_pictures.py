@@ -11,9 +11,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from sklearn_scan._inputs._containers import as_list
 from sklearn_scan._inputs._formats import find_channel_axis
-
-# Larger arrays lie in a temporary file.
-_MAX_BYTES_IN_MEMORY = 2 * 2**30
+from sklearn_scan._settings import get_config
 
 _GRAY_MODES = {"1", "L", "LA", "La"}
 _QUARTER_TURNS = {5, 6, 7, 8}  # among the orientations of EXIF
@@ -90,7 +88,7 @@ def allocate(n_images, image_shape):
     _check_channels(image_shape)
     shape = (n_images, *image_shape)
     n_bytes = math.prod(shape)
-    if n_bytes <= _MAX_BYTES_IN_MEMORY:
+    if n_bytes <= get_config()["in_memory_bytes"]:
         return np.empty(shape, dtype=np.uint8)
     folder = tempfile.gettempdir()
     # A full disk would kill the process when it writes to the map.

@@ -12,8 +12,9 @@ from sklearn.utils import check_array
 from sklearn_scan._inputs._containers import as_list, refuse_containers
 from sklearn_scan._inputs._files import DEFAULT_IMAGE_SHAPE, find_paths, read_images
 from sklearn_scan._inputs._formats import find_channel_axis, learn_format
-from sklearn_scan._inputs._lazy import LazyImages
-from sklearn_scan._inputs._pictures import allocate, find_pictures, stack_pictures
+from sklearn_scan._inputs._holding import hold_images
+from sklearn_scan._inputs._lazy import LazyImages, Preparation
+from sklearn_scan._inputs._pictures import find_pictures, stack_pictures
 from sklearn_scan._inputs._spec import InputSpec
 
 _ACCEPTED = (
@@ -28,7 +29,13 @@ _DTYPES = (np.float32, np.float64, np.uint8)
 
 
 def learn_samples(
-    X, image_shape=None, validate=check_array, preparation=None, *, is_lazy=False
+    X,
+    image_shape=None,
+    validate=check_array,
+    preparation=None,
+    *,
+    is_lazy=False,
+    folder=None,
 ):
     """Read what `fit` was given as an array of rows or of images.
 
@@ -49,6 +56,8 @@ def learn_samples(
     is_lazy : bool, default=False
         Whether images that are brought to that size are decoded only when they are
         indexed.
+    folder : Path or None, default=None
+        Of the cache, in which decoded images are kept that do not fit into memory.
 
     Returns
     -------
@@ -66,20 +75,23 @@ def learn_samples(
     """
     X, paths, pictures = _look_inside(X)
     shape = None if image_shape is None else _checked_shape(image_shape)
+    if paths is not None and preparation is None:
+        preparation = Preparation(DEFAULT_IMAGE_SHAPE if shape is None else shape)
     if preparation is not None and (paths is not None or preparation.crop is not None):
-        return _learn_prepared(
-            X, paths, pictures, shape, validate, preparation, is_lazy=is_lazy
-        )
-    if paths is not None or pictures is not None:
-        X = _read(paths, pictures, shape)
+        images, spec = _prepare(X, paths, pictures, shape, validate, preparation)
+        images = images if is_lazy else hold_images(images, folder)
+        format = preparation.find_format(images)
+        return images, replace(spec, format=format, is_lazy=is_lazy)
+    if pictures is not None:
+        X = stack_pictures(pictures, shape)
     X = validate(X, allow_nd=True, ensure_min_samples=2, dtype=_DTYPES)
     passed_shape = X.shape[1:]
     X = _as_images(X, image_shape)
-    return X, InputSpec(learn_format(X), passed_shape, paths)
+    return X, InputSpec(learn_format(X), passed_shape)
 
 
-def _learn_prepared(X, paths, pictures, shape, validate, preparation, *, is_lazy):
-    """Read what `fit` was given as images of the size that an encoder expects."""
+def _prepare(X, paths, pictures, shape, validate, preparation):
+    """Read what `fit` was given as lazy images of the size that an encoder expects."""
     pixels, passed_shape = None, preparation.image_shape
     items = pictures if paths is None else paths
     if items is None:
@@ -93,27 +105,14 @@ def _learn_prepared(X, paths, pictures, shape, validate, preparation, *, is_lazy
             )
         pixels = learn_format(items)
     elif len(items) < 2:
-        raise ValueError(f"Found {len(items)} image, and at least 2 are needed.")
-    images = LazyImages(items, preparation, pixels)
-    images = images if is_lazy else _decode(images)
-    format = preparation.find_format(images)
-    spec = InputSpec(
-        format,
-        passed_shape,
-        paths,
-        preparation=preparation,
-        pixels=pixels,
-        is_lazy=is_lazy,
-    )
-    return images, spec
-
-
-def _decode(images):
-    """Return lazy images as an array, or as a memmap where they are many."""
-    images.check(range(len(images)))
-    place = allocate(len(images), images.shape[1:])
-    images.read_into(place, range(len(images)))
-    return place
+        # A file that cannot be read is the more useful news.
+        LazyImages(items, preparation).check([0])
+        what = "picture" if paths is None else "image file"
+        raise ValueError(
+            f"Found {len(items)} {what} (1 sample), while a minimum of 2 is required."
+        )
+    spec = InputSpec(None, passed_shape, paths, preparation=preparation, pixels=pixels)
+    return LazyImages(items, preparation, pixels), spec
 
 
 def check_samples(X, spec, name, validate=check_array):
@@ -144,7 +143,7 @@ def check_samples(X, spec, name, validate=check_array):
     preparation = spec.preparation
     if preparation is not None and (paths is not None or preparation.crop is not None):
         images = _prepare_as_fitted(X, spec, paths, pictures, validate)
-        return images if spec.is_lazy else _decode(images)
+        return images if spec.is_lazy else hold_images(images)
     if paths is not None or pictures is not None:
         X = _read_as_fitted(spec, name, paths, pictures)
     _check_rank(spec, name, X)

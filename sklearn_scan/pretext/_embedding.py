@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Embed images with a network that does not change: each once, as they are decoded."""
 
-import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 
 from sklearn_scan._devices import send
 from sklearn_scan._engine import exact_inference, kept_memory
-from sklearn_scan._inputs import LazyImages
+from sklearn_scan._inputs import LazyImages, find_digests
 
 # Images in a batch on a GPU; and the decoded bytes, and most images, on a CPU, whose
 # caches then hold what a layer leaves to the next: batches of 16 to 32 images of 224
@@ -58,7 +56,7 @@ def embed_images(encoder, images, format, runtime, *, store=None, say=None):
         n_embedded = len(images)
     else:
         with store.held():
-            digests = _find_digests(images, store)
+            digests = find_digests(images, store.folder)
             found, n_embedded = _complete(
                 encoder, images, digests, format, runtime, store, say
             )
@@ -86,31 +84,6 @@ def _complete(encoder, images, digests, format, runtime, store, say):
             found |= unkept
             unkept = {}
     return found, len(wanted)
-
-
-def _find_digests(images, store):
-    """Return what each image is known by; files that have not changed are not read."""
-    paths = images.paths if isinstance(images, LazyImages) else None
-    if paths is None:
-        return [_digest(images, i) for i in range(len(images))]
-    known = store.fetch_digests(paths)
-    unknown = [i for i, path in enumerate(paths) if path not in known]
-    images.check(unknown)
-    digests = Parallel(n_jobs=-1, require="sharedmem")(
-        delayed(images.digest)(i) for i in unknown
-    )
-    new = {paths[i]: digest for i, digest in zip(unknown, digests, strict=True)}
-    store.keep_digests(new)
-    known |= new
-    return [known[path] for path in paths]
-
-
-def _digest(images, index):
-    if isinstance(images, LazyImages):
-        return images.digest(index)
-    row = np.ascontiguousarray(images[index])
-    name = repr((row.shape, row.dtype.str)).encode()
-    return hashlib.blake2b(name + row.tobytes(), digest_size=16).digest()
 
 
 def _embed(encoder, images, wanted, format, runtime, say):

@@ -123,7 +123,11 @@ class TimmEncoder(NamedEncoder):
         transform = create_transform(**config, is_training=False, normalize=False)
         height, width = config["input_size"][1:]
         return Preparation(
-            (height, width, 3), ToArray(transform), config["mean"], config["std"]
+            (height, width, 3),
+            ToArray(transform),
+            config["mean"],
+            config["std"],
+            f"timm {_import_timm().__version__} {sorted(config.items())}",
         )
 
     def make_network(self):
@@ -222,6 +226,8 @@ class TorchvisionEncoder(NamedEncoder):
 
     def find_preparation(self):
         """Return what the `transforms()` of the weights do."""
+        import torchvision
+
         self._find_model()
         transform = self._find_weights().transforms()
         crop = CropLikeTorchvision(
@@ -236,6 +242,7 @@ class TorchvisionEncoder(NamedEncoder):
             crop,
             tuple(transform.mean),
             tuple(transform.std),
+            f"torchvision {torchvision.__version__} {crop}",
         )
 
     def make_network(self):

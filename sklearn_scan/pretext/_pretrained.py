@@ -4,7 +4,6 @@
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from numbers import Integral
 from typing import Any, Literal
 
@@ -52,23 +51,18 @@ class Pretrained(BaseEncoder):
     Parameters
     ----------
     encoder : str, class or callable, default="auto"
-        The network that the weights belong to:
-
-        - ``"timm/NAME"``, a model of timm such as
-          ``"timm/vit_small_patch14_dinov2.lvd142m"``, or ``"hf-hub:ORG/NAME"``, one
-          that the Hugging Face hub holds in the format of timm (both need timm);
-        - ``"torchvision/WEIGHTS"``, such as
-          ``"torchvision/ResNet50_Weights.IMAGENET1K_V2"``;
-        - a short name: "dinov2" (timm's ViT-S/14) and "dinov2-base" (ViT-B/14), at 224
-          pixels, or "clip" (timm's ViT-B/32 by OpenAI);
-        - the name of an encoder of this library, such as "resnet18", or a class or
-          function that is given the shape of a sample, (c, h, w) or (n_features,), and
-          returns a `torch.nn.Module` from samples to features (b, d). "auto" is what
-          :class:`SimCLR` takes.
-
-        For the first three, the size of the images, how they are resized and cropped,
-        and their mean and standard deviation are those that the network was trained
-        with. See Notes for what the features are.
+        The network that the weights belong to. ``"timm/NAME"`` is a model of timm, such
+        as ``"timm/vit_small_patch14_dinov2.lvd142m"``, and ``"hf-hub:ORG/NAME"`` one
+        that the Hugging Face hub holds in timm's format; both need timm.
+        ``"torchvision/WEIGHTS"`` names weights of torchvision, such as
+        ``"torchvision/ResNet50_Weights.IMAGENET1K_V2"``. Short names are "dinov2" and
+        "dinov2-base" (timm's ViT-S/14 and ViT-B/14, at 224 pixels) and "clip" (timm's
+        ViT-B/32 by OpenAI). The size of the images, how they are resized and cropped,
+        their mean and standard deviation are those that such a network was trained
+        with. Or the name of an encoder of this library, such as "resnet18", or a class
+        or function that is given the shape of a sample, (c, h, w) or (n_features,), and
+        returns a `torch.nn.Module` from samples to features (b, d). "auto" is what
+        :class:`SimCLR` takes. See Notes for what the features are.
     weights : str, PathLike, dict or None, default=None
         A file of PyTorch or of safetensors, or a state dict: names to tensors or
         arrays. A file is read without running code that it may hold. None loads the
@@ -101,8 +95,9 @@ class Pretrained(BaseEncoder):
     device : str or torch.device, default="auto"
         Where to compute. "auto" takes a CUDA GPU where there is one.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Type in which images are embedded. "auto" is bfloat16 on devices with bfloat16
-        instructions, GPUs and CPUs alike, and float32 elsewhere.
+        Type in which images are embedded. "auto" is that of the clusterer, if any:
+        bfloat16 on devices with bfloat16 instructions, GPUs and CPUs alike, float16 on
+        GPUs that have these alone, and float32 elsewhere.
     random_state : int, RandomState instance or None, default=None
         Determines the weights where there are none to load.
     verbose : int, default=0
@@ -214,7 +209,6 @@ class Pretrained(BaseEncoder):
     def fit_samples(self, X, input_spec, trainer):
         """Load the weights."""
         self._take_input_spec(input_spec)
-        self._precision = trainer.runtime.precision
         self._load(trainer.runtime)
         self.history_ = trainer.progress.history.setdefault("pretext", [])
 
@@ -228,11 +222,7 @@ class Pretrained(BaseEncoder):
         return embedding
 
     def embed_samples(self, X, runtime):
-        """Embed checked samples, in the precision in which `fit` would."""
-        precision = self._precision
-        if precision == "float16" and runtime.device.type != "cuda":
-            precision = "float32"
-        runtime = replace(runtime, precision=precision)
+        """Embed checked samples."""
         return self._embed(X, runtime, self._say if self.verbose else None)[0]
 
     def make_embedder(self):
@@ -240,6 +230,10 @@ class Pretrained(BaseEncoder):
         return self.make_encoder()
 
     def _embed(self, X, runtime, say):
+        # In its own precision: features must not differ between `fit` and `predict`.
+        has_float16 = runtime.device.type == "cuda" or self.precision != "float16"
+        precision = self.precision if has_float16 else "auto"
+        runtime = Runtime.resolve(runtime.device, precision)
         encoder = self.net_.module_.encoder.to(runtime.device).eval()
         return embed_images(
             encoder,
@@ -256,11 +250,11 @@ class Pretrained(BaseEncoder):
         if folder is None:
             return None
         preparation, format = self.input_spec_.preparation, self.input_spec_.format
+        prepared = None if preparation is None else preparation.describe()
         # The same array is another image where another value is white. Rows have none.
         limits = getattr(format, "low", None), getattr(format, "high", None)
-        known_by = (self.encoder, repr(preparation), limits, runtime.precision)
         try:
-            code = fingerprint(known_by)
+            code = fingerprint((self.encoder, prepared, limits, runtime.precision))
         except TypeError as error:
             warn_user(
                 f"memory= does not hold what {type(self).__name__} makes of images: "

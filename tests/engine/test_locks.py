@@ -9,7 +9,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from sklearn_scan import SCANClustering, TrainingConfig
-from sklearn_scan._engine._lock import hold
+from sklearn_scan._disk._lock import hold
 from sklearn_scan.pretext import SimCLR
 
 pytestmark = [

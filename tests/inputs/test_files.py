@@ -3,20 +3,34 @@
 
 import os
 import re
+import shutil
+import warnings
+from functools import partial
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from helpers import Reader
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
 import sklearn_scan
-from sklearn_scan import SCANClustering
+from sklearn_scan import (
+    SCANClustering,
+    TrainingConfig,
+    config_context,
+    get_config,
+    set_config,
+)
+from sklearn_scan._disk import _digests
 from sklearn_scan._inputs import (
-    _pictures,
+    ArraySource,
+    _holding,
+    _lazy,
+    learn_samples,
     list_images,
     read_images,
 )
@@ -292,23 +306,165 @@ def test_threads_are_used_whatever_joblib_is_told(paths):
 def test_large_arrays_are_memmaps_without_a_name(paths, monkeypatch, tmp_path):
     expected = read_images(paths, (8, 8, 3))
     assert not isinstance(expected, np.memmap)
-    monkeypatch.setattr(_pictures, "_MAX_BYTES_IN_MEMORY", 3 * 8 * 8 * 3 - 1)
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
-    got = read_images(paths, (8, 8, 3))
+    with config_context(in_memory_bytes=3 * 8 * 8 * 3 - 1):
+        got = read_images(paths, (8, 8, 3))
+        checked = check(paths, image_shape=(8, 8, 3))
     assert isinstance(got, np.memmap)
     assert list(folder.iterdir()) == []
     np.testing.assert_array_equal(got, expected)
-    checked = check(paths, image_shape=(8, 8, 3))
-    assert isinstance(checked.base, np.memmap)  # no copy was made
+    assert isinstance(checked, np.memmap)  # no copy was made
     np.testing.assert_array_equal(checked, expected)
 
 
-def test_a_disk_that_is_too_small_is_named(paths, monkeypatch):
-    monkeypatch.setattr(_pictures, "_MAX_BYTES_IN_MEMORY", 0)
+def test_a_disk_that_is_too_small_is_named(paths):
     with pytest.raises(ValueError, match=r"take .* GB .* GB left.*TMPDIR"):
         read_images(paths, (10**7, 10**7, 3))
+
+
+class Counted:
+    """Counts the files that are decoded, and asked for their content."""
+
+    def __init__(self, monkeypatch):
+        self.n_decoded = self.n_read = 0
+        decode, read = _lazy.draw_files, _digests.digest_file
+
+        def draw_files(paths, *rest):
+            self.n_decoded += len(paths)
+            return decode(paths, *rest)
+
+        def digest_file(path):
+            self.n_read += 1
+            return read(path)
+
+        monkeypatch.setattr(_lazy, "draw_files", draw_files)
+        monkeypatch.setattr(_digests, "digest_file", digest_file)
+
+    def take(self):
+        counts = self.n_decoded, self.n_read
+        self.n_decoded = self.n_read = 0
+        return counts
+
+
+@pytest.fixture
+def settled(paths):
+    """Files that were written long ago."""
+    for path in paths:
+        os.utime(path, (1e9, 1e9))
+    return paths
+
+
+def test_decoded_images_are_kept_by_their_content(settled, tmp_path, monkeypatch):
+    expected = learn_samples(settled, (8, 8, 3))[0]
+    counted, folder = Counted(monkeypatch), tmp_path / "cache"
+    read = partial(learn_samples, image_shape=(8, 8, 3), folder=folder)
+    with config_context(in_memory_bytes=0):
+        first = read(settled)[0]
+        assert counted.take() == (3, 3)
+        assert first.n_decoded == 3
+        np.testing.assert_array_equal(np.asarray(first), expected)
+        np.testing.assert_array_equal(first[np.array([2, 0])], expected[[2, 0]])
+        np.testing.assert_array_equal(first[1], expected[1])
+        np.testing.assert_array_equal(np.stack(list(first[1:])), expected[1:])
+        again = read(settled[::-1])[0]
+        assert counted.take() == (0, 0)
+        np.testing.assert_array_equal(np.asarray(again), expected[::-1])
+        assert joblib.hash(first) != joblib.hash(again)
+        assert joblib.hash(first) == joblib.hash(read(settled)[0])
+        # The same content under another name, and another content under the same.
+        copied = shutil.copy2(settled[0], tmp_path / "copied.png")
+        shutil.copy2(settled[1], settled[2])
+        os.utime(settled[2], (2e9, 2e9))
+        counted.take()
+        changed = read([settled[0], str(copied), settled[2]])[0]
+        assert counted.take() == (0, 2)
+        np.testing.assert_array_equal(np.asarray(changed), expected[[0, 0, 1]])
+    assert read(settled, image_shape=(4, 4, 3))[0].shape == (3, 4, 4, 3)
+
+
+def test_an_interrupted_decoding_is_taken_up(settled, tmp_path, monkeypatch):
+    expected = learn_samples(settled, (8, 8, 3))[0]
+    monkeypatch.setattr(_holding, "_CHUNK", 1)
+    read = partial(learn_samples, image_shape=(8, 8, 3), folder=tmp_path / "cache")
+    add, n_added = _holding.PixelStore._add, []
+
+    def interrupted(self, *args):
+        if len(n_added) == 2:
+            raise KeyboardInterrupt
+        n_added.append(1)
+        return add(self, *args)
+
+    with config_context(in_memory_bytes=0):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(_holding.PixelStore, "_add", interrupted)
+            read(settled)
+        (pixels,) = (tmp_path / "cache").rglob("*.pixels")
+        with open(pixels, "ab") as file:
+            file.write(b"half an image")
+        images = read(settled)[0]
+    assert images.n_decoded == 1
+    np.testing.assert_array_equal(np.asarray(images), expected)
+
+
+def test_what_no_disk_holds_is_decoded_each_time(settled, monkeypatch):
+    expected = learn_samples(settled, (8, 8, 3))[0]
+    counted = Counted(monkeypatch)
+    with (
+        config_context(in_memory_bytes=0, decoded_bytes=100),
+        pytest.warns(UserWarning, match=r"no room in .*decoded anew.*set_config"),
+    ):
+        images, spec = learn_samples(settled, (8, 8, 3))
+    source = ArraySource(images, spec.format, "cpu")
+    counted.take()
+    for _ in range(2):
+        read = source.read(torch.tensor([0, 2])).permute(0, 2, 3, 1) * 255
+        np.testing.assert_allclose(read.numpy(), expected[[0, 2]], atol=1e-4)
+    assert counted.take()[0] == 4
+
+
+@pytest.mark.filterwarnings("ignore:The samples fill")
+@pytest.mark.parametrize("how", ["memory", "temporary", "kept", "each time"])
+def test_labels_do_not_depend_on_where_images_are(how, settled, tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for i in range(30):
+        shutil.copy2(settled[i % 3], folder / f"{i}{Path(settled[i % 3]).suffix}")
+
+    def fit(**params):
+        few = TrainingConfig(epochs=1)
+        return SCANClustering(
+            3, K=3, n_heads=2, image_shape=(8, 8, 3), pretext=SimCLR(epochs=1),
+            head_search=few, clustering=few, self_labeling=None, random_state=0,
+            **params,
+        ).fit(folder)  # fmt: skip
+
+    expected = fit()
+    most = 100 if how == "each time" else None
+    memory = {"memory": str(tmp_path / "cache")} if how == "kept" else {}
+    with (
+        config_context(in_memory_bytes=0 if how != "memory" else 10**6),
+        config_context(decoded_bytes=most),
+        warnings.catch_warnings(),
+    ):
+        if how == "each time":
+            warnings.filterwarnings("ignore", message="The images take")
+        got = fit(**memory)
+        np.testing.assert_array_equal(got.embedding_, expected.embedding_)
+        np.testing.assert_array_equal(got.confidence_, expected.confidence_)
+        np.testing.assert_array_equal(got.predict(folder), expected.labels_)
+
+
+def test_settings_are_checked():
+    with pytest.raises(TypeError, match="Unknown settings decoded; choose from"):
+        set_config(decoded=3)
+    with pytest.raises(ValueError, match="in_memory_bytes is -1"):
+        set_config(in_memory_bytes=-1)
+    before = get_config()
+    with pytest.raises(ValueError), config_context(decoded_bytes="1 GB"):
+        pass
+    assert get_config() == before
 
 
 # --- what is refused ---------------------------------------------------------------

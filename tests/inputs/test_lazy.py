@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sklearn_scan._inputs import LazyImages, Preparation, _lazy, learn_format
+from sklearn_scan._inputs import (
+    LazyImages,
+    Preparation,
+    _lazy,
+    find_digests,
+    learn_format,
+)
 from sklearn_scan._inputs._validation import check_samples, learn_samples
 
 ORIENTATION, QUARTER_TURN = 274, 6
@@ -167,7 +173,8 @@ def digests(items, pixels=None):
 def test_a_digest_is_that_of_the_content(paths, tmp_path):
     copy = tmp_path / "copy.png"
     shutil.copy(paths[2], copy)
-    found = digests([*paths, str(copy)])
+    files = LazyImages([*paths, str(copy)], PREPARATION)
+    found = find_digests(files, tmp_path / "cache")
     assert len(set(found)) == 5
     assert found[5] == found[2]
     images = make_pixels()
