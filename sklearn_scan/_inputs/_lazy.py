@@ -172,6 +172,7 @@ class LazyImages:
 
 def _describe(picture):
     """Return what a picture looks like, besides its pixels."""
+    picture.load()  # or some have no palette yet
     palette = picture.palette and (picture.palette.mode, picture.getpalette("RGBA"))
     orientation = picture.getexif().get(ExifTags.Base.Orientation)
     transparency = picture.info.get("transparency")

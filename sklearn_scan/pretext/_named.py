@@ -30,7 +30,7 @@ SHORT_NAMES = {
 
 _HUB = "hf-hub:"
 
-_CACHE = (
+_HUB_CACHE = (
     "the cache of Hugging Face from a machine that has it to the folder in the "
     "environment variable HF_HOME."
 )
@@ -174,7 +174,7 @@ class TimmEncoder(NamedEncoder):
                 raise FileNotFoundError(
                     f"The file config.json of {self.name!r} is not on this machine, "
                     "and could not be downloaded from https://huggingface.co/"
-                    f"{self._hub_name()}. Copy {_CACHE}"
+                    f"{self._hub_name()}. Copy {_HUB_CACHE}"
                 ) from error
             return found[0]
         if not timm.is_model(self.name):
@@ -208,7 +208,7 @@ class TimmEncoder(NamedEncoder):
             f"The weights of {self.name!r} are not on this machine, and could not be "
             f"downloaded. Download {file} from https://huggingface.co/{repository} "
             'where there is a network, and pass it as weights="path/to/'
-            f'{os.path.basename(file)}"; or copy {_CACHE}'
+            f'{os.path.basename(file)}"; or copy {_HUB_CACHE}'
         )
 
     def _find_weights(self):
