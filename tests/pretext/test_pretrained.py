@@ -728,6 +728,24 @@ def test_it_is_trained_where_that_is_asked_for(folder, weights, stage):
     assert clusterer.predict(folder).shape == (N_FILES,)
 
 
+@pytest.mark.parametrize(
+    "freeze", [lambda p, _: p, lambda p, X: FrozenEstimator(p.fit(X))]
+)
+def test_one_that_is_trained_embeds_as_the_clusterer_says(folder, tmp_path, freeze):
+    clusterer = cluster(
+        freeze(make_tiny(), folder),
+        clustering=TrainingConfig(epochs=1),
+        precision="float32",
+        memory=tmp_path / "cache",
+    )
+    expected = make_tiny(precision="float32").fit_transform(folder)
+    for _ in range(2):
+        clusterer.fit(folder)
+        np.testing.assert_allclose(clusterer.embedding_, expected, atol=1e-6)
+    for record in clusterer.history_.get("pretext", []):
+        assert record["embedded"] == 0
+
+
 @pytest.mark.parametrize("store_weights", [True, False])
 def test_a_fitted_one_is_used_and_not_changed(
     folder, paths, weights, tmp_path, store_weights
