@@ -42,14 +42,16 @@ def resolve_backbone(clusterer, input_spec, seed, *, is_kept):
     pretext = clusterer.pretext
     ours = find_encoder(pretext)
     if ours is not None and ours is not pretext and ours.is_fitted:
-        if is_kept:
-            return KeptBackbone(_with_settings(copy.copy(ours), clusterer), input_spec)
-        return FrozenBackbone(ours, input_spec)
+        if ours.is_pretrained:
+            ours = _with_settings(copy.copy(ours), clusterer)
+        return (KeptBackbone if is_kept else FrozenBackbone)(ours, input_spec)
     pretext = _make_pretext(pretext, clusterer.encoder, input_spec)
     pretext = _with_seed(pretext, seed)
+    ours = find_encoder(pretext)
+    if ours is not None and ours.is_pretrained:
+        ours = _with_settings(ours, clusterer)
     if is_kept:
-        pretext = find_encoder(pretext)
-        return KeptBackbone(_with_settings(pretext, clusterer), input_spec)
+        return KeptBackbone(ours, input_spec)
     can_learn = find_encoder(pretext) is pretext
     return (TrainableBackbone if can_learn else FixedBackbone)(pretext, input_spec)
 

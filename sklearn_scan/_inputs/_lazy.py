@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from numbers import Integral
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from sklearn_scan._inputs._files import (
     DEFAULT_IMAGE_SHAPE,
@@ -140,7 +140,7 @@ class LazyImages:
         """Return a hash of an image in memory, before it is prepared."""
         picture = self._open(index)
         found = hashlib.blake2b(digest_size=16)
-        found.update(repr((picture.mode, picture.size)).encode())
+        found.update(repr(_describe(picture)).encode())
         found.update(picture.tobytes())
         return found.digest()
 
@@ -168,3 +168,12 @@ class LazyImages:
         if item.ndim == 3 and item.shape[2] == 1:
             item = item[..., 0]
         return Image.fromarray(np.ascontiguousarray(item))
+
+
+def _describe(picture):
+    """Return what a picture looks like, besides its pixels."""
+    picture.load()  # or some have no palette yet
+    palette = picture.palette and (picture.palette.mode, picture.getpalette("RGBA"))
+    orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    transparency = picture.info.get("transparency")
+    return picture.mode, picture.size, palette, transparency, orientation

@@ -10,6 +10,7 @@ convolutional networks, the mean over positions.
 
 import difflib
 import os
+import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -28,6 +29,11 @@ SHORT_NAMES = {
 }
 
 _HUB = "hf-hub:"
+
+_HUB_CACHE = (
+    "the cache of Hugging Face from a machine that has it to the folder in the "
+    "environment variable HF_HOME."
+)
 
 
 def find_named(name, image_size=None):
@@ -80,14 +86,11 @@ class NamedEncoder(ABC):
         """Return the `Preparation` that it was trained with. Takes no weights."""
 
     @abstractmethod
-    def make_network(self, weights=None):
+    def make_network(self):
         """Return the network without its classifier, in evaluation mode.
 
-        Parameters
-        ----------
-        weights : str, PathLike or None, default=None
-            A file of weights, as the library has them. None to load them from where
-            the library keeps them, and to fetch them if they are not there.
+        Its weights come from where the library keeps them, and are fetched there first
+        if need be.
 
         Raises
         ------
@@ -101,12 +104,17 @@ class NamedEncoder(ABC):
     def make_untrained(self):
         """Return the network without its classifier, with weights at random."""
 
+    def adapt(self, weights, network):
+        """Return weights, as the library has them, for this very network."""
+        return weights
+
 
 class TimmEncoder(NamedEncoder):
     """An encoder of timm, or of the Hugging Face hub in the format of timm."""
 
     def find_preparation(self):
         """Return what `timm.data.create_transform` makes of the model's own data."""
+        _import_timm()
         from timm.data import create_transform, resolve_data_config
 
         options = {} if self.image_size is None else {"input_size": self._input_size()}
@@ -122,12 +130,8 @@ class TimmEncoder(NamedEncoder):
             f"timm {_import_timm().__version__} {sorted(config.items())}",
         )
 
-    def make_network(self, weights=None):
+    def make_network(self):
         """Return the network of `timm.create_model` with its weights."""
-        if weights is not None:
-            return self._create(
-                pretrained=True, pretrained_cfg_overlay={"file": os.fspath(weights)}
-            )
         try:
             return self._create(pretrained=True)
         except OSError as error:
@@ -136,6 +140,15 @@ class TimmEncoder(NamedEncoder):
     def make_untrained(self):
         """Return the network of `timm.create_model` with weights at random."""
         return self._create(pretrained=False)
+
+    def adapt(self, weights, network):
+        """Return weights by the names and for the size of image of a network.
+
+        Not `timm.create_model`, which leaves weights at random where the file has none.
+        """
+        module = sys.modules[type(network).__module__]
+        convert = getattr(module, "checkpoint_filter_fn", None)
+        return weights if convert is None else convert(weights, network)
 
     def _create(self, **options):
         timm = _import_timm()
@@ -158,11 +171,18 @@ class TimmEncoder(NamedEncoder):
             try:
                 found = timm.models.load_model_config_from_hf(self._hub_name())
             except OSError as error:
-                raise FileNotFoundError(self._explain_missing()) from error
+                raise FileNotFoundError(
+                    f"The file config.json of {self.name!r} is not on this machine, "
+                    "and could not be downloaded from https://huggingface.co/"
+                    f"{self._hub_name()}. Copy {_HUB_CACHE}"
+                ) from error
             return found[0]
         if not timm.is_model(self.name):
             raise ValueError(self._explain_unknown(timm))
-        config = timm.get_pretrained_cfg(self.name)
+        try:
+            config = timm.get_pretrained_cfg(self.name)
+        except RuntimeError:  # there is such a model, but not with these weights
+            config = None
         if config is None:
             raise ValueError(self._explain_unknown(timm))
         return config.to_dict()
@@ -188,8 +208,7 @@ class TimmEncoder(NamedEncoder):
             f"The weights of {self.name!r} are not on this machine, and could not be "
             f"downloaded. Download {file} from https://huggingface.co/{repository} "
             'where there is a network, and pass it as weights="path/to/'
-            f'{os.path.basename(file)}"; or copy the cache of Hugging Face from a '
-            "machine that has it to the folder in the environment variable HF_HOME."
+            f'{os.path.basename(file)}"; or copy {_HUB_CACHE}'
         )
 
     def _find_weights(self):
@@ -209,6 +228,7 @@ class TorchvisionEncoder(NamedEncoder):
         """Return what the `transforms()` of the weights do."""
         import torchvision
 
+        self._find_model()
         transform = self._find_weights().transforms()
         crop = CropLikeTorchvision(
             tuple(transform.resize_size),
@@ -225,14 +245,8 @@ class TorchvisionEncoder(NamedEncoder):
             f"torchvision {torchvision.__version__} {crop}",
         )
 
-    def make_network(self, weights=None):
+    def make_network(self):
         """Return the network with its weights, without its last linear layer."""
-        if weights is not None:
-            from sklearn_scan.pretext._weights import load_weights, read_weights
-
-            network = self._make(None)
-            load_weights(network, read_weights(weights), f"torchvision/{self.name}")
-            return _without_classifier(network)
         found = self._find_weights()
         try:
             return _without_classifier(self._make(found))
@@ -276,10 +290,13 @@ class TorchvisionEncoder(NamedEncoder):
         import torchvision
 
         group = type(self._find_weights())
-        return next(
-            model
-            for model in torchvision.models.list_models(torchvision.models)
-            if torchvision.models.get_model_weights(model) is group
+        for model in torchvision.models.list_models(torchvision.models):
+            if torchvision.models.get_model_weights(model) is group:
+                return model
+        raise ValueError(
+            f"The weights {self.name!r} are not of a classifier of images. "
+            "torchvision.models.list_models(torchvision.models) lists those that there "
+            "are."
         )
 
     def _explain_missing(self, weights):

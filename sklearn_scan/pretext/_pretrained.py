@@ -249,10 +249,12 @@ class Pretrained(BaseEncoder):
         folder = StageCache.open(self.memory).folder
         if folder is None:
             return None
-        preparation = self.input_spec_.preparation
+        preparation, format = self.input_spec_.preparation, self.input_spec_.format
         prepared = None if preparation is None else preparation.describe()
+        # The same array is another image where another value is white. Rows have none.
+        limits = getattr(format, "low", None), getattr(format, "high", None)
         try:
-            code = fingerprint((self.encoder, prepared, runtime.precision))
+            code = fingerprint((self.encoder, prepared, limits, runtime.precision))
         except TypeError as error:
             warn_user(
                 f"memory= does not hold what {type(self).__name__} makes of images: "
@@ -288,11 +290,11 @@ class Pretrained(BaseEncoder):
 
     def _make_named(self, named):
         """Return the network of a named encoder, with its weights."""
-        is_file = not isinstance(self.weights, Mapping)
-        if is_file and not self.prefix:
-            return named.make_network(self.weights)
+        if self.weights is None:
+            return named.make_network()
         network = named.make_untrained()
         weights = select_weights(read_weights(self.weights), self.prefix)
+        weights = named.adapt(weights, network)
         load_weights(network, weights, self.encoder, self.prefix)
         return network
 
@@ -328,6 +330,12 @@ class Pretrained(BaseEncoder):
             state["_digest"] = _digest_weights(state.pop("net_").module_.encoder)
         return state
 
+    def __copy__(self):
+        # By default of the state for pickles, which may be without weights.
+        copied = type(self).__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
+
     def __getattr__(self, name):
         # Only called where there is no such attribute: a pickle without weights loads
         # them again when they are needed.
@@ -337,13 +345,14 @@ class Pretrained(BaseEncoder):
             )
         self._load(Runtime.resolve(self.device, self.precision))
         found = _digest_weights(vars(self)["net_"].module_.encoder)
-        if found != vars(self).pop("_digest"):
+        if found != self._digest:
             del self.net_
             raise ValueError(
                 f"The weights of encoder={self.encoder!r} that are loaded now are not "
                 "those that it was fitted with, which its pickle left out because of "
                 "store_weights=False. Fit it anew."
             )
+        del self._digest
         return vars(self)["net_"]
 
 
