@@ -2,9 +2,11 @@
 """Tables of SQLite, which several processes may read and write."""
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from sklearn_scan._warnings import warn_user
 
 # SQLite takes no more than 32,766 values in one statement.
 _MOST_VALUES = 30_000
@@ -30,12 +32,10 @@ class Table:
 
     def select(self, keys):
         """Return a dict of the entries with these keys, each without its key."""
-        if not self.path.exists():
-            return {}
         keys, found = list(keys), {}
         key, *others = (column.split()[0] for column in self.columns)
         wanted = ", ".join([key, *others])
-        with closing(self._connect()) as database:
+        with self._open("read") as database:
             for start in range(0, len(keys), _MOST_VALUES):
                 part = keys[start : start + _MOST_VALUES]
                 marks = ", ".join("?" * len(part))
@@ -50,22 +50,36 @@ class Table:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         marks = ", ".join("?" * len(self.columns))
-        with closing(self._connect()) as database, database:
+        with self._open("write") as database:
             command = f"INSERT OR REPLACE INTO {self.name} VALUES ({marks})"
             database.executemany(command, entries)
 
     def count(self):
         """Return the number of entries."""
-        if not self.path.exists():
-            return 0
-        with closing(self._connect()) as database:
-            query = f"SELECT COUNT(*) FROM {self.name}"
-            return database.execute(query).fetchone()[0]
+        found = [(0,)]
+        with self._open("read") as database:
+            found = database.execute(f"SELECT COUNT(*) FROM {self.name}").fetchall()
+        return found[0][0]
 
-    def _connect(self):
-        # Another process may be writing for a while.
-        database = sqlite3.connect(self.path, timeout=60)
+    def clear(self):
+        """Delete all entries."""
+        with self._open("write") as database:
+            database.execute(f"DELETE FROM {self.name}")
+
+    @contextmanager
+    def _open(self, what):
+        """Yield the database; a file that is damaged is warned of, and passed over."""
+        is_there = what == "write" or self.path.exists()
+        place = self.path if is_there else ":memory:"
         key, *others = self.columns
         columns = ", ".join([f"{key} PRIMARY KEY", *others])
-        database.execute(f"CREATE TABLE IF NOT EXISTS {self.name} ({columns})")
-        return database
+        try:
+            # Another process may be writing for a while.
+            with closing(sqlite3.connect(place, timeout=60)) as database, database:
+                database.execute(f"CREATE TABLE IF NOT EXISTS {self.name} ({columns})")
+                yield database
+        except sqlite3.Error as error:
+            warn_user(
+                f"The cache cannot {what} {str(self.path)!r} ({error}), and goes on "
+                "without it. Delete the file if it is damaged."
+            )

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Image files as one array of uint8, read once."""
+"""Image files: which there are, and their pictures as arrays of uint8."""
 
 import os
+import stat
 from functools import partial
 from pathlib import Path
 
@@ -184,6 +185,11 @@ def read_images(paths, image_shape=DEFAULT_IMAGE_SHAPE):
     return images
 
 
+def check_files(paths):
+    """Raise where there are no files at some paths, and name them."""
+    _refuse(paths, [find_fault(_check_file, path) for path in paths])
+
+
 def check_headers(paths):
     """Raise where files are no pictures with 8 bits per channel, and name them."""
     _refuse(paths, _faults_of(partial(_check_header, path) for path in paths))
@@ -220,6 +226,15 @@ def _faults_of(readings):
     return Parallel(n_jobs=-1, require="sharedmem")(
         delayed(find_fault)(reading) for reading in readings
     )
+
+
+def _check_file(path):
+    try:
+        is_file = stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(error.errno, _why_missing(path), path) from error
+    if not is_file:
+        raise ValueError("a folder, or another thing that is no file")
 
 
 def _check_header(path):

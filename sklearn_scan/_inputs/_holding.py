@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from sklearn_scan._disk import FileDigests, Table, hold
+from sklearn_scan._inputs._files import check_files
 from sklearn_scan._inputs._lazy import LazyImages
 from sklearn_scan._inputs._pictures import allocate
 from sklearn_scan._settings import get_config
@@ -22,6 +23,8 @@ from sklearn_scan._warnings import warn_user
 
 # Images that are decoded before they are written together.
 _CHUNK = 256
+# Of what is free; a disk that is full does harm to others.
+_SHARE_OF_DISK = 0.95
 
 
 def hold_images(images, folder=None):
@@ -37,35 +40,41 @@ def hold_images(images, folder=None):
     Returns
     -------
     images : ndarray, memmap, StoredImages or LazyImages
+        The last after a warning, where there is no room.
     """
-    settings = get_config()
-    if images.nbytes > settings["in_memory_bytes"]:
-        if not _has_room(images.nbytes, folder, settings["decoded_bytes"]):
-            return _explain_lazy(images, folder)
-        if folder is not None:
-            return PixelStore(folder, images.preparation).complete(images)
+    if images.nbytes <= get_config()["in_memory_bytes"]:
+        return _decode(images)
+    if folder is not None:
+        return PixelStore(folder, images.preparation).complete(images)
+    if _has_room(images.nbytes, tempfile.gettempdir()):
+        return _decode(images)
+    return _explain_lazy(images, tempfile.gettempdir())
+
+
+def _decode(images):
+    """Decode images into memory, or into a temporary file where they are many."""
     images.check(range(len(images)))
     place = allocate(len(images), images.shape[1:])
     images.read_into(place, range(len(images)))
     return place
 
 
-def _has_room(n_bytes, folder, most):
-    place = Path(tempfile.gettempdir() if folder is None else folder)
+def _has_room(n_bytes, folder, n_there=0):
+    """Say whether there is room for bytes beside those that are there."""
+    place, most = Path(folder), get_config()["decoded_bytes"]
     while not place.exists():
         place = place.parent
-    n_free = shutil.disk_usage(place).free
-    return n_bytes <= (n_free if most is None else min(n_free, most))
+    is_allowed = most is None or n_there + n_bytes <= most
+    return is_allowed and n_bytes <= _SHARE_OF_DISK * shutil.disk_usage(place).free
 
 
 def _explain_lazy(images, folder):
-    where = tempfile.gettempdir() if folder is None else folder
     warn_user(
         f"The images take {images.nbytes / 1e9:.1f} GB when they are decoded, for "
-        f"which there is no room in {str(where)!r}. They are decoded anew each time "
-        "that they are looked at, which is slow. Choose a smaller image_shape, a "
-        "memory= on a larger disk, or allow more by "
-        "sklearn_scan.set_config(decoded_bytes=...)."
+        f"which there is no room in {str(folder)!r}. They are decoded anew each time "
+        "that they are looked at, which is slow. Choose a smaller image_shape or a "
+        "memory= on a larger disk; make room by deleting what is in it; or allow more "
+        "by sklearn_scan.set_config(decoded_bytes=...)."
     )
     return images
 
@@ -84,6 +93,7 @@ def find_digests(images, folder):
         return [_digest_row(images[i]) for i in range(len(images))]
     if images.paths is None:
         return [images.digest(i) for i in range(len(images))]
+    check_files(images.paths)
     return FileDigests(folder).find(images.paths)
 
 
@@ -121,14 +131,19 @@ class PixelStore:
 
         Returns
         -------
-        images : StoredImages
+        images : StoredImages or LazyImages
+            The latter after a warning, where there is no room for them.
         """
         with hold(self.table.path.with_suffix(".lock")):
+            self._forget_damaged(images[:1].nbytes)
             digests = find_digests(images, self.folder)
             slots = self.table.select(set(digests))
             first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
             missing = sorted(i for d, i in first.items() if d not in slots)
             images.check(missing)
+            n_there = self._n_bytes()
+            if not _has_room(len(missing) * images[:1].nbytes, self.folder, n_there):
+                return _explain_lazy(images, self.folder)
             for start in range(0, len(missing), _CHUNK):
                 part = missing[start : start + _CHUNK]
                 slots |= self._add(images[np.array(part)], [digests[i] for i in part])
@@ -137,6 +152,14 @@ class PixelStore:
         return StoredImages(
             self.pixels, images.shape[1:], places, content, len(missing)
         )
+
+    def _n_bytes(self):
+        return self.pixels.stat().st_size if self.pixels.exists() else 0
+
+    def _forget_damaged(self, n_bytes):
+        """Begin anew where the file is shorter than the table says, or gone."""
+        if self._n_bytes() < self.table.count() * n_bytes:
+            self.table.clear()
 
     def _add(self, images, digests):
         """Write images behind those that are there; return their slots."""
@@ -205,7 +228,11 @@ class StoredImages:
         with open(self.path, "rb", buffering=0) as file:
             for image, slot in zip(images, slots, strict=True):
                 file.seek(int(slot) * n_bytes)
-                file.readinto(image.data)
+                if file.readinto(image.data) < n_bytes:
+                    raise OSError(
+                        f"The cache {str(self.path)!r} has become shorter than it was. "
+                        "Fit again, and its images are decoded anew."
+                    )
         return images
 
     def __iter__(self):
