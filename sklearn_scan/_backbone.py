@@ -14,6 +14,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_scan._inputs import ArraySource, LazyImages, learn_format
 from sklearn_scan.neighbors import choose_metric
@@ -41,7 +42,8 @@ def resolve_backbone(clusterer, input_spec, seed, *, is_kept):
     """
     pretext = clusterer.pretext
     ours = find_encoder(pretext)
-    if ours is not None and ours is not pretext and ours.is_fitted:
+    if ours is not None and ours is not pretext:
+        check_is_fitted(ours, "net_")
         if ours.is_pretrained:
             ours = _with_settings(copy.copy(ours), clusterer)
         return (KeptBackbone if is_kept else FrozenBackbone)(ours, input_spec)

@@ -179,6 +179,12 @@ def check_size(n_samples, n_clusters):
 
 def check_trainable(clusterer, backbone):
     """Refuse to leave out all stages that train heads."""
+    if clusterer.head_search is None and keeps_encoder(clusterer):
+        raise ValueError(
+            "head_search=None leaves nothing to train, as a pretrained encoder stays "
+            'as it is. Leave head_search at "auto", or pass '
+            "clustering=TrainingConfig()."
+        )
     if clusterer.head_search is None and not backbone.learns:
         raise ValueError(
             "head_search=None leaves nothing to train: the samples are rows, or the "

@@ -20,7 +20,7 @@ from sklearn_scan._engine import (
     spawn_seeds,
     warn_user,
 )
-from sklearn_scan._inputs import sharing
+from sklearn_scan._inputs import StoredImages, sharing
 from sklearn_scan._losses import SCANLoss
 from sklearn_scan._params import (
     CONSTRAINTS,
@@ -188,7 +188,8 @@ class SCANClustering(
         "clustering" and "self_labeling". Under "selection", what was measured of their
         results: the label-free "loss", the "confident" share of samples above
         `threshold`, the "agreement" with the stage before where both are confident, the
-        "invariance" under views, and whether the result was "kept".
+        "invariance" under views, and whether the result was "kept". Under "decoding",
+        how many "images" the cache holds, and how many of them were "decoded" now.
     pretext_ : estimator
         The fitted pretext.
     input_spec_ : object
@@ -324,6 +325,9 @@ class SCANClustering(
             neighbors = check_neighbors(neighbors, len(X))
         plans = plan_stages(self)
         backbone, context, task = self._begin(X, y, given, plans)
+        if isinstance(X, StoredImages):
+            n_decoded = {"images": len(X), "decoded": X.n_decoded}
+            self.history_["decoding"] = [n_decoded]
 
         # Step 1: train the pretext task, and mine neighbours in its embedding.
         self.embedding_ = backbone.fit_embed(X, context)

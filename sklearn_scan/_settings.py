@@ -24,7 +24,7 @@ def get_config() -> dict[str, Any]:
 
 
 def set_config(**settings: int | None) -> None:
-    """Change settings of this process.
+    """Change settings of this process; others, as those of a search, have their own.
 
     Parameters
     ----------
@@ -51,7 +51,9 @@ def set_config(**settings: int | None) -> None:
     for name, value in settings.items():
         is_number = isinstance(value, Integral) and value >= 0
         if not is_number and (value is not None or name == "in_memory_bytes"):
-            raise ValueError(f"{name} is {value!r}, and must be a number of bytes.")
+            raise ValueError(
+                f"{name} is {value!r}, and must be an integer, the number of bytes."
+            )
     _settings.update(settings)
 
 

@@ -94,7 +94,10 @@ def _prepare(X, paths, pictures, shape, validate, preparation):
     """Read what `fit` was given as lazy images of the size that an encoder expects."""
     pixels, passed_shape = None, preparation.image_shape
     items = pictures if paths is None else paths
-    if items is None:
+    if items is not None:
+        _refuse_other_shape(shape, preparation)
+    else:
+        _refuse_one_picture(X)
         items = validate(X, allow_nd=True, ensure_min_samples=2, dtype=_DTYPES)
         passed_shape, items = items.shape[1:], _as_images(items, shape)
         if items.ndim == 2:
@@ -104,7 +107,7 @@ def _prepare(X, paths, pictures, shape, validate, preparation):
                 "images, or pass rows to an estimator without an encoder."
             )
         pixels = learn_format(items)
-    elif len(items) < 2:
+    if len(items) < 2:
         # A file that cannot be read is the more useful news.
         LazyImages(items, preparation).check([0])
         what = "picture" if paths is None else "image file"
@@ -213,19 +216,50 @@ def _prepare_as_fitted(X, spec, paths, pictures, validate):
     if items is not None:
         return LazyImages(items, spec.preparation)
     rows_are_images = len(spec.passed_shape) == 1
+    _refuse_one_picture(X)
     X = check_array(X, allow_nd=True, dtype=_DTYPES)
     if X.ndim == 2 and rows_are_images:
         X = validate(X, dtype=_DTYPES)
         X = _as_images(X, spec.pixels.sample_shape)
     if X.ndim < 3:
         raise ValueError(f"X has shape {X.shape}, and images are needed. {_ACCEPTED}")
-    if spec.pixels is None or X.dtype == np.uint8:
-        pixels = learn_format(X)
-    else:
-        spec.pixels.check(X)
-        axis = find_channel_axis(X.shape[1:])
-        pixels = replace(spec.pixels, sample_shape=X.shape[1:], channel_axis=axis)
+    if X.dtype == np.uint8:
+        return LazyImages(X, spec.preparation, learn_format(X))
+    pixels = spec.pixels
+    if pixels is None:
+        # Of files no range was learned, and a few dark images do not tell theirs.
+        white = 1.0 if X.max() <= 1 else 255.0
+        pixels = replace(learn_format(X), low=0.0, high=white)
+        if X.min() < 0 or X.max() > white:
+            raise ValueError(
+                f"The images have values from {X.min():g} to {X.max():g}, and the "
+                "estimator was fitted on files or pictures. Pass images in [0, 1] or "
+                "[0, 255]."
+            )
+    pixels.check(X)
+    axis = find_channel_axis(X.shape[1:])
+    pixels = replace(pixels, sample_shape=X.shape[1:], channel_axis=axis)
     return LazyImages(X, spec.preparation, pixels)
+
+
+def _refuse_one_picture(X):
+    """Explain that an array of one picture would be read as many rows of it."""
+    shape = getattr(X, "shape", ())
+    if len(shape) == 3 and shape[2] in (3, 4):
+        raise ValueError(
+            f"X has shape {tuple(shape)}, which is that of one picture in colour. Pass "
+            "X[None], of shape (1, h, w, c), or several pictures."
+        )
+
+
+def _refuse_other_shape(shape, preparation):
+    """Explain that files are brought to the size that an encoder has of its own."""
+    if shape is not None and preparation.crop is not None:
+        raise ValueError(
+            f"image_shape={shape} was given, and the encoder reads images of shape "
+            f"{tuple(preparation.image_shape)}. Leave image_shape out; image_size= of "
+            "Pretrained chooses another size, where the encoder has one."
+        )
 
 
 def _read_as_fitted(spec, name, paths, pictures):

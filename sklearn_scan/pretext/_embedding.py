@@ -19,7 +19,7 @@ _BATCH_SIZE = 256
 _BATCH_BYTES = 2**24
 # Batches after which free memory is given back to the system.
 _BATCHES_UNTIL_TRIMMED = 32
-# Rows that are written to disk together, so that little is lost by an interrupt.
+# Rows that are written to disk together, so that little is lost where a process ends.
 _ROWS_KEPT_TOGETHER = 2048
 _SECONDS_BETWEEN_LINES = 5
 
@@ -58,35 +58,44 @@ def embed_images(encoder, images, format, runtime, *, store=None, say=None):
         embedding = np.concatenate([rows for _, rows in parts])
         n_embedded = len(images)
     else:
-        with store.held():
-            digests = find_digests(images, store.folder)
-            found, n_embedded = _complete(
-                encoder, images, digests, format, runtime, store, say
-            )
+        digests = find_digests(images, store.folder)
+        found, n_embedded = store.fetch(digests), 0
+        if not found.keys() >= set(digests):
+            with store.held():
+                # Others may have computed some while we waited.
+                found = store.fetch(digests)
+                wanted = _find_missing(digests, found)
+                if say and len(wanted) < len(images):
+                    n_kept = len(images) - len(wanted)
+                    say(f"{n_kept:,} of {len(images):,} images taken from the cache")
+                parts = _embed(encoder, images, wanted, format, runtime, say)
+                found |= _keep(parts, digests, store)
+                n_embedded = len(wanted)
+        elif say:
+            say(f"{len(images):,} of {len(images):,} images taken from the cache")
         embedding = np.stack([found[digest] for digest in digests])
     record = {"images": len(images), "embedded": n_embedded}
     return embedding, record | {"seconds": time.perf_counter() - begin}
 
 
-def _complete(encoder, images, digests, format, runtime, store, say):
-    """Return all rows by digest, after computing and keeping those that are not there.
-
-    Images of the same content are embedded once.
-    """
-    found = store.fetch(digests)
+def _find_missing(digests, found):
+    """Return the places of images without features; of equal ones, of the first."""
     first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
-    wanted = np.array(sorted(i for d, i in first.items() if d not in found), dtype=int)
-    if say and len(wanted) < len(images):
-        n_kept = len(images) - len(wanted)
-        say(f"{n_kept:,} of {len(images):,} images taken from the cache")
-    unkept = {}
-    for indices, rows in _embed(encoder, images, wanted, format, runtime, say):
-        unkept |= {digests[i]: row for i, row in zip(indices, rows, strict=True)}
-        if len(unkept) >= _ROWS_KEPT_TOGETHER or indices[-1] == wanted[-1]:
-            store.keep(unkept.keys(), unkept.values())
-            found |= unkept
-            unkept = {}
-    return found, len(wanted)
+    return np.array(sorted(i for d, i in first.items() if d not in found), dtype=int)
+
+
+def _keep(parts, digests, store):
+    """Keep features as they are computed, also where this is interrupted."""
+    found, unkept = {}, {}
+    try:
+        for indices, rows in parts:
+            unkept |= {digests[i]: row for i, row in zip(indices, rows, strict=True)}
+            if len(unkept) >= _ROWS_KEPT_TOGETHER:
+                store.keep(unkept.keys(), unkept.values())
+                found, unkept = found | unkept, {}
+    finally:
+        store.keep(unkept.keys(), unkept.values())
+    return found | unkept
 
 
 def _embed(encoder, images, wanted, format, runtime, say):
@@ -129,14 +138,12 @@ def _decode_ahead(images, parts, *, pinned):
         return raw.pin_memory() if pinned else raw
 
     with ThreadPoolExecutor(max_workers=1) as pool:
-        ahead = None
-        for part in [*parts, None]:
-            ready, ahead = (
-                ahead,
-                (None if part is None else (part, pool.submit(decode, part))),
-            )
-            if ready is not None:
-                yield ready[0], ready[1].result()
+        ahead = pool.submit(decode, parts[0])
+        for part, following in zip(parts, [*parts[1:], None], strict=True):
+            raw = ahead.result()
+            if following is not None:
+                ahead = pool.submit(decode, following)
+            yield part, raw
 
 
 class _Progress:

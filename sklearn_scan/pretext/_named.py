@@ -2,10 +2,10 @@
 """Encoders that timm and torchvision know by name, with the preparation of their own.
 
 Each is asked two things: how it prepares pictures, which takes no weights, and for its
-network. What the network returns is what its authors pool: for vision transformers of
-timm the class token, which DINO, DINOv2 and supervised training make an image's summary
-(SigLIP and others without such a token have a pooling head of their own); for
-convolutional networks, the mean over positions.
+network. What the network returns is what its authors pool: for most vision transformers
+of timm the class token, which DINO, DINOv2 and supervised training make an image's
+summary (others, such as SigLIP, DINOv3 and EVA-02, have a pooling head or take a mean);
+for convolutional networks, what their classifier reads, mostly the mean over positions.
 """
 
 import difflib
@@ -29,6 +29,8 @@ SHORT_NAMES = {
 }
 
 _HUB = "hf-hub:"
+# Networks of torchvision that exchange the standardisation of ImageNet for their own.
+_OLD_STATISTICS = {"googlenet", "inception_v3"}
 
 _HUB_CACHE = (
     "the cache of Hugging Face from a machine that has it to the folder in the "
@@ -157,13 +159,22 @@ class TimmEncoder(NamedEncoder):
         if self.image_size is not None:
             options["img_size"] = self.image_size
         try:
-            network = timm.create_model(self.name, num_classes=0, **options)
+            return self._create_sized(timm, options).eval()
+        except (RuntimeError, AssertionError) as error:
+            size = f" for images of {self.image_size} pixels" if self.image_size else ""
+            raise ValueError(
+                f"timm cannot make {self.name!r}{size}: {error}. Choose another "
+                "image_size, or pass weights= where timm has none."
+            ) from error
+
+    def _create_sized(self, timm, options):
+        try:
+            return timm.create_model(self.name, num_classes=0, **options)
         except TypeError as error:
             # Convolutional networks read any size, and take no such argument.
             if options.pop("img_size", None) is None or "img_size" not in str(error):
                 raise
-            network = timm.create_model(self.name, num_classes=0, **options)
-        return network.eval()
+        return timm.create_model(self.name, num_classes=0, **options)
 
     def _config(self):
         timm = _import_timm()
@@ -263,7 +274,16 @@ class TorchvisionEncoder(NamedEncoder):
         model, options = self._find_model(), {}
         if model.startswith("vit_"):  # is made for one size of image
             options["image_size"] = self.find_preparation().image_shape[0]
-        return torchvision.models.get_model(model, weights=weights, **options)
+        if model in _OLD_STATISTICS and weights is None:
+            # What their weights were trained with, and torchvision sets with them.
+            options |= {"transform_input": True, "init_weights": False}
+        try:
+            return torchvision.models.get_model(model, weights=weights, **options)
+        except ValueError as error:
+            raise ValueError(
+                f"torchvision cannot make {self.name!r} for images of "
+                f"{self.image_size} pixels: {error}. Leave image_size out."
+            ) from error
 
     def _find_weights(self):
         """Return the entry of torchvision's enumeration of weights."""

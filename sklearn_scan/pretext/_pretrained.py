@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -25,8 +26,10 @@ from sklearn_scan._nets import ENCODERS, build_encoder, wrap_network
 from sklearn_scan._typing import (
     Device,
     EncoderLike,
+    Floats,
     Precision,
     RandomState,
+    SamplesLike,
     Shape,
     WeightsLike,
 )
@@ -78,7 +81,8 @@ class Pretrained(BaseEncoder):
         The mean and standard deviation, per channel, that the network of a function
         was trained to see taken off, of values from 0 to 1. For ImageNet
         ``mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)``. "data" is those of
-        `X`. Named encoders have their own.
+        `X`, in each fold of a search those of another, so that `memory` finds nothing
+        there. Named encoders have their own.
     image_size : int or None, default=None
         Side of the images that a named encoder is to read. None for its own.
     image_shape : tuple of int or None, default=None
@@ -114,10 +118,14 @@ class Pretrained(BaseEncoder):
     Notes
     -----
     *Features* are what the authors of a network pool, as they come, in float32. For
-    vision transformers of timm this is the class token (DINO, DINOv2, supervised
-    training) or the output of their own pooling head (SigLIP); for convolutional
-    networks, the mean over positions. Of torchvision's networks the last linear layer,
-    the classifier, is taken off.
+    most vision transformers of timm this is the class token (DINO, DINOv2, supervised
+    training), for others the mean over patches or the output of a pooling head
+    (DINOv3, SigLIP); for convolutional networks, what the classifier reads, mostly the
+    mean over positions. Of torchvision's networks the last linear layer is taken off.
+
+    *Large JPEG files* are decoded at a reduced size, of at least twice that of the
+    network's images, so that features differ a little from those of the full size.
+    Otherwise pixels are those of the library's own transform.
 
     *Offline*, a missing file of weights is named, with where it is to be put.
 
@@ -218,12 +226,33 @@ class Pretrained(BaseEncoder):
         progress = trainer.progress
         say = progress.say if progress.verbose else None
         embedding, record = self._embed(X, trainer.runtime, say)
+        if not np.isfinite(embedding).all():
+            raise ValueError(
+                f"The features of {self!r} are not finite. Its weights may be damaged, "
+                'or need precision="float32".'
+            )
         self.history_.append(record)
         return embedding
 
     def embed_samples(self, X, runtime):
         """Embed checked samples."""
         return self._embed(X, runtime, self._say if self.verbose else None)[0]
+
+    def transform(self, X: SamplesLike) -> Floats:
+        """Embed samples.
+
+        Parameters
+        ----------
+        X : array-like, folder or sequence of paths or pictures
+            Samples such as `fit` saw. Where the encoder has a name, images may be of
+            any size.
+
+        Returns
+        -------
+        embedding : ndarray of shape (n_samples, n_features_out), dtype float32
+            Features of the encoder, as they come.
+        """
+        return super().transform(X)
 
     def make_embedder(self):
         """Return the module from samples, as decoded, to the embedding."""
@@ -306,6 +335,7 @@ class Pretrained(BaseEncoder):
                     f"image_size={self.image_size} is for encoders of other libraries "
                     "that have a name. Pass image_shape=(h, w, 3) instead."
                 )
+            self._check_statistics()
             return None
         named = find_named(self.encoder, self.image_size)
         if named is None:
@@ -323,6 +353,16 @@ class Pretrained(BaseEncoder):
                     f"{self.encoder!r} has its own. Leave {name} out."
                 )
         return named
+
+    def _check_statistics(self):
+        """Refuse a mean and a standard deviation that are not of values from 0 to 1."""
+        for name, least in (("mean", 0), ("std", 1e-6)):
+            given = getattr(self, name)
+            if given != "data" and not all(least <= value <= 1 for value in given):
+                raise ValueError(
+                    f"{name}={given!r} must be of values from 0 to 1, one for each "
+                    "channel; divide what is of values from 0 to 255 by 255."
+                )
 
     def __getstate__(self):
         state = dict(super().__getstate__())

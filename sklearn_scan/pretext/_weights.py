@@ -4,6 +4,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 
 # Where training programs put the weights within what they save.
@@ -11,18 +12,46 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "encoder")
 
 
 def read_weights(weights):
-    """Read the state dict of a file, or take it as it is."""
-    if isinstance(weights, Mapping):
-        state = weights
-    elif Path(weights).suffix == ".safetensors":
-        from safetensors.torch import load_file
+    """Read the state dict of a file, or take it as it is.
 
-        state = load_file(weights)
-    else:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or no weights in it.
+    """
+    state = weights if isinstance(weights, Mapping) else _read_file(weights)
     for wrapper in _WRAPPERS:
         if isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
+    return state
+
+
+def _read_file(path):
+    """Read a file of PyTorch or of safetensors, without running code."""
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"There is no file weights={str(path)!r}. Relative paths start at "
+            f"{str(Path.cwd())!r}."
+        )
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    # Whatever decoders raise: KeyError, UnpicklingError, SafetensorError, ...
+    except Exception as error:
+        raise ValueError(
+            f"weights={str(path)!r} is no file of weights that can be read without "
+            "running code: a state dict that was written by torch.save, or a file of "
+            "safetensors, whose name ends in .safetensors, is needed."
+        ) from error
+    if not isinstance(state, Mapping):
+        raise ValueError(
+            f"weights={str(path)!r} holds a {type(state).__name__}, and a state dict "
+            "is needed: names to tensors."
+        )
     return state
 
 
@@ -31,7 +60,8 @@ def select_weights(state, prefix):
     return {
         name.removeprefix(prefix): torch.as_tensor(value).detach().cpu()
         for name, value in state.items()
-        if name.startswith(prefix)
+        # Training programs also save names and numbers of other things.
+        if name.startswith(prefix) and isinstance(value, (torch.Tensor, np.ndarray))
     }
 
 
