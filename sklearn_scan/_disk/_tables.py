@@ -2,7 +2,7 @@
 """Tables of SQLite, which several processes may read and write."""
 
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,54 +32,54 @@ class Table:
 
     def select(self, keys):
         """Return a dict of the entries with these keys, each without its key."""
-        keys, found = list(keys), {}
+        keys = list(keys)
         key, *others = (column.split()[0] for column in self.columns)
         wanted = ", ".join([key, *others])
-        with self._open("read") as database:
+
+        def read(database):
+            found = {}
             for start in range(0, len(keys), _MOST_VALUES):
                 part = keys[start : start + _MOST_VALUES]
                 marks = ", ".join("?" * len(part))
                 query = f"SELECT {wanted} FROM {self.name} WHERE {key} IN ({marks})"
                 found |= {row[0]: row[1:] for row in database.execute(query, part)}
-        return found
+            return found
+
+        return self._read(read, {})
 
     def insert(self, entries):
         """Add entries, tuples of all columns; those of the same key are replaced."""
         entries = list(entries)
-        if not entries:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         marks = ", ".join("?" * len(self.columns))
-        with self._open("write") as database:
-            command = f"INSERT OR REPLACE INTO {self.name} VALUES ({marks})"
-            database.executemany(command, entries)
+        command = f"INSERT OR REPLACE INTO {self.name} VALUES ({marks})"
+        if entries:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._run("write", lambda database: database.executemany(command, entries))
 
     def count(self):
         """Return the number of entries."""
-        found = [(0,)]
-        with self._open("read") as database:
-            found = database.execute(f"SELECT COUNT(*) FROM {self.name}").fetchall()
-        return found[0][0]
+        query = f"SELECT COUNT(*) FROM {self.name}"
+        return self._read(lambda database: database.execute(query).fetchone()[0], 0)
 
     def clear(self):
         """Delete all entries."""
-        with self._open("write") as database:
-            database.execute(f"DELETE FROM {self.name}")
+        self._run("write", lambda data: data.execute(f"DELETE FROM {self.name}"))
 
-    @contextmanager
-    def _open(self, what):
-        """Yield the database; a file that is damaged is warned of, and passed over."""
-        is_there = what == "write" or self.path.exists()
-        place = self.path if is_there else ":memory:"
+    def _read(self, action, otherwise):
+        return self._run("read", action, otherwise) if self.path.exists() else otherwise
+
+    def _run(self, what, action, otherwise=None):
+        """Return what an action returns; warn of a damaged file, and go on without."""
         key, *others = self.columns
         columns = ", ".join([f"{key} PRIMARY KEY", *others])
         try:
             # Another process may be writing for a while.
-            with closing(sqlite3.connect(place, timeout=60)) as database, database:
+            with closing(sqlite3.connect(self.path, timeout=60)) as database, database:
                 database.execute(f"CREATE TABLE IF NOT EXISTS {self.name} ({columns})")
-                yield database
+                return action(database)
         except sqlite3.Error as error:
             warn_user(
                 f"The cache cannot {what} {str(self.path)!r} ({error}), and goes on "
                 "without it. Delete the file if it is damaged."
             )
+            return otherwise
