@@ -52,7 +52,8 @@ class TrainingConfig(BaseEstimator):
         ``f(parameters, lr=, weight_decay=)`` that returns a `torch.optim.Optimizer`.
     lr : float or "auto", default="auto"
         Peak learning rate. "auto" is 1e-2 for the head search, 5e-4 for the clustering
-        and 1e-4 for self-labelling.
+        and 1e-4 for self-labelling; and 1e-5 for both where they train a pretrained
+        encoder on, which higher rates destroy.
     weight_decay : float, default=1e-4
         Weight decay, decoupled in "adamw".
     lr_schedule : {"one_cycle", "cosine", "constant"}, default="one_cycle"

@@ -2,7 +2,7 @@
 """The parameters of `SCANClustering`: what they may be, and what they mean."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Self
 
@@ -46,6 +46,9 @@ CONSTRAINTS = {
 _N_HEADS = 20
 _N_HEADS_ON_LEARNED = 60
 
+# The learning rate at which an encoder is trained on that has learned elsewhere.
+_LR_OF_PRETRAINED = 1e-5
+
 #: The parameters that say how a stage is trained, in the order of the stages.
 STAGES = ("head_search", "clustering", "self_labeling")
 
@@ -77,12 +80,15 @@ def plan_stages(clusterer):
 def _plan_stage(clusterer, name):
     config = getattr(clusterer, name)
     # A pretrained encoder is trained on where that is asked for, and not by default.
-    is_left_out = name != "head_search" and is_pretrained(clusterer)
-    if config is None or (config == "auto" and is_left_out):
+    trains_on = name != "head_search" and is_pretrained(clusterer)
+    if config is None or (config == "auto" and trains_on):
         return None
     config = TrainingConfig() if config == "auto" else config
+    schedule = config.make_schedule(name, clusterer.batch_size)
+    if trains_on and config.lr == "auto":
+        schedule = replace(schedule, lr=_LR_OF_PRETRAINED)
     return StagePlan(
-        config.make_schedule(name, clusterer.batch_size),
+        schedule,
         clusterer.views if config.views is None else config.views,
         config.freeze_encoder,
     )

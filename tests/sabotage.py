@@ -941,7 +941,7 @@ FAULTS = [
     Fault(
         "a pretrained encoder is trained on by default",
         "_params.py",
-        'if config is None or (config == "auto" and is_left_out):',
+        'if config is None or (config == "auto" and trains_on):',
         "if config is None:",
         "pretrained",
     ),

@@ -14,6 +14,7 @@ from torch import nn
 
 from sklearn_scan import SCANClustering, TrainingConfig, config_context, list_images
 from sklearn_scan._inputs import learn_samples
+from sklearn_scan._params import plan_stages
 from sklearn_scan.pretext import Pretrained, _embedding
 
 ROWS = np.random.default_rng(0).random((12, 5))
@@ -110,6 +111,18 @@ def test_a_kept_encoder_leaves_nothing_to_train_but_heads(folder):
     clusterer = SCANClustering(2, pretext=make_tiny(), head_search=None)
     with pytest.raises(ValueError, match=r"stays as it is\. Leave head_search"):
         clusterer.fit(folder)
+
+
+def test_encoders_are_trained_on_at_a_rate_of_their_own():
+    config = TrainingConfig()
+    own = dict.fromkeys(("head_search", "clustering", "self_labeling"), config)
+    plans = plan_stages(SCANClustering(2, pretext=make_tiny(), **own))
+    rates = {name: plan.schedule.lr for name, plan in plans.items()}
+    assert rates == {"head_search": 1e-2, "clustering": 1e-5, "self_labeling": 1e-5}
+    given = TrainingConfig(lr=0.5)
+    plans = plan_stages(SCANClustering(2, pretext=make_tiny(), clustering=given))
+    assert plans["clustering"].schedule.lr == 0.5
+    assert plans["self_labeling"] is None
 
 
 # --- weights -----------------------------------------------------------------------
