@@ -179,7 +179,7 @@ def move_source(source, device):
     moved = copy.copy(source)
     moved.device = torch.device(device)
     dtype = torch.uint8 if source.array.dtype == np.uint8 else torch.float32
-    moved._resident = torch.empty(source.array.shape, dtype=dtype, device=device)
+    moved.resident = torch.empty(source.array.shape, dtype=dtype, device=device)
     return moved
 
 
@@ -230,11 +230,13 @@ def build_step(
     move(module, device)
     move(criterion, device)
     schedule = Schedule(1, 256, 1e-3, 1e-4, "adamw", "constant")
+    runtime = Runtime(torch.device(device), precision)
     return SimpleNamespace(
         module_=module.train(),
         criterion_=criterion.train(),
         optimizer_=schedule.make_optimizer(module.parameters(), lr=1e-3),
-        runtime=Runtime(torch.device(device), precision),
+        scaler_=runtime.make_scaler(),
+        runtime=runtime,
         data=data,
     )
 
