@@ -3,7 +3,7 @@
 
     python benchmarks/gallery.py --n 60000 --n-clusters 100 --json out.json
 
-Draws coloured pictures in memory and clusters rows that go with them. Printed are
+Cuts photographs into pictures and clusters rows that go with them. Printed are
 seconds, with those in which thumbnails are drawn on their own, and the megabytes of the
 file; and, where there are selenium and Chromium, after how many seconds the page is
 ready.
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from scan_bench.report import describe_run, print_header, print_table, write_json
+from sklearn.datasets import load_sample_images
 
 from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan.inspection import write_gallery
@@ -27,19 +28,18 @@ _N_FEATURES = 64
 
 
 def make_data(n, n_clusters, side):
-    """Return rows around centres, and a picture for each: a gradient with noise."""
+    """Return rows around centres, and for each a part of a photograph."""
     random = np.random.default_rng(0)
     kinds = random.integers(0, n_clusters, n)
     centers = random.normal(size=(n_clusters, _N_FEATURES)).astype(np.float32)
     noise = random.normal(scale=0.5, size=(n, _N_FEATURES)).astype(np.float32)
-    ramp = np.linspace(0, 1, side, dtype=np.float32)
-    ends = random.random((n_clusters, 2, 3), dtype=np.float32)
-    plain = ends[:, 0, None] * (1 - ramp[:, None]) + ends[:, 1, None] * ramp[:, None]
+    photographs = load_sample_images().images
     images = np.empty((n, side, side, 3), dtype=np.uint8)
     for i, kind in enumerate(kinds):
-        grain = random.normal(scale=0.1, size=(side // 2, side // 2, 3))
-        grain = grain.repeat(2, axis=0).repeat(2, axis=1)
-        images[i] = (255 * (plain[kind][:, None] + grain)).clip(0, 255)
+        photograph = photographs[kind % len(photographs)]
+        top, left = random.integers(0, np.array(photograph.shape[:2]) - 2 * side)
+        part = photograph[top : top + 2 * side, left : left + 2 * side]
+        images[i] = np.roll(part[::2, ::2], kind, axis=2)
     return centers[kinds] + noise, images
 
 

@@ -12,7 +12,7 @@ _MOST_PER_SHEET = 400
 _N_MEASURED = 200
 
 # Of `thumbnail_size`, tried in this order until a group fits; and the smallest of all.
-_SCALES = (1, 3 / 4, 1 / 2, 3 / 8, 1 / 4)
+_SCALES = (1, 3 / 4, 1 / 2, 3 / 8, 1 / 4, 3 / 16, 1 / 8)
 _LEAST_SIDE = 16
 
 # JPEG mixes the pixels of a block of this side, and no two thumbnails share one.
@@ -84,6 +84,8 @@ def _choose_side(pictures, groups, side, room):
     step = max(1, len(samples) // _N_MEASURED)
     measured = samples[::step][:_N_MEASURED]
     sides = [max(_LEAST_SIDE, int(side * scale)) for scale in _SCALES]
+    # Of small pictures, the larger sides are all the same.
+    sides = list({pictures.find_size(tried): tried for tried in sides}.values())
     for tried in sides:
         n_bytes = len(_draw_sheet(pictures, measured, tried).jpeg)
         if n_bytes / len(measured) * len(samples) <= room:

@@ -54,6 +54,7 @@ const what = data.hasImages ? "image" : "row";
 
 // 0.9996 is not 1: whoever reads "100 %" takes it for certain.
 function formatChance(chance) {
+  if (chance === 0) return "0 %";
   const percent = 100 * chance;
   if (percent >= 99.95 && chance < 1) return "> 99.9 %";
   if (percent > 0 && percent < 0.05) return "< 0.1 %";

@@ -35,11 +35,12 @@ function route() {
   requestDraw();
 }
 
-// After an edit the same place is shown again, with the same element in focus.
+// After an edit the same place is shown again, with the same element in focus, or the one
+// that is now where it was: images are gone through one by one.
 function refresh() {
   const scroll = scrollY;
   const isOpen = document.querySelector(".listing")?.open;
-  const find = describeFocus();
+  const focused = rememberFocus();
   if (mapView.isShown) showPanel();
   else route();
   requestDraw();
@@ -51,17 +52,26 @@ function refresh() {
     listing.dispatchEvent(new Event("toggle")); // now, so that the page can be scrolled
   }
   scrollTo(0, scroll);
-  if (find) document.querySelector(find)?.focus({ preventScroll: true });
+  focused()?.focus({ preventScroll: true });
 }
 
-function describeFocus() {
+// Return a function that finds the element in focus when all have been made anew.
+function rememberFocus() {
   const focused = document.activeElement;
-  if (!focused || focused === document.body) return null;
-  if (focused.id) return `#${focused.id}`;
-  const home = focused.closest("#panel") ? "#panel" : "#view";
-  if (focused.dataset.sample) return `${home} [data-sample="${focused.dataset.sample}"]`;
-  if (focused.dataset.name) return `${home} [data-name="${focused.dataset.name}"]`;
-  return null;
+  if (!focused || focused === document.body) return () => null;
+  if (focused.id) return () => byId(focused.id);
+  const section = focused.closest("section, details, #panel, #view");
+  const place = section?.getAttribute("aria-label");
+  const home = () => (section?.id ? byId(section.id) : document.querySelector(`#view [aria-label="${place}"]`));
+  const { sample, name } = focused.dataset;
+  if (name) return () => home()?.querySelector(`[data-name="${name}"]`);
+  if (!sample) return () => null;
+  const at = [...section.querySelectorAll(".tile")].indexOf(focused);
+  return () => {
+    const tiles = [...(home() ?? byId("view")).querySelectorAll(".tile")];
+    const same = tiles.find((tile) => tile.dataset.sample === sample);
+    return same ?? tiles[Math.min(at, tiles.length - 1)];
+  };
 }
 
 function showTools() {
@@ -153,9 +163,13 @@ const clusterHere = () => {
   return home ? +home.dataset.cluster : -1;
 };
 
+// What is selected or in focus has precedence over the image that is open.
 function moveOrMerge() {
   const cluster = clusterHere();
-  if (targets().length) askMove();
+  const { activeElement } = document;
+  const isOnCluster = activeElement.closest("[data-cluster]") && !activeElement.closest("[data-sample]");
+  if (isOnCluster && !picked.selected.size) askMerge(cluster);
+  else if (targets().length) askMove();
   else if (cluster >= 0) askMerge(cluster);
   else announce("Choose an image or a cluster first.");
 }
@@ -233,6 +247,8 @@ function start() {
     route();
     scrollTo(0, 0);
   });
+  // A link to where we are changes no address.
+  for (const link of document.querySelectorAll("nav a")) link.addEventListener("click", clearSearch);
   addEventListener("keydown", listenToKeys);
   byId("search").addEventListener("input", route);
   byId("skip").addEventListener("click", () => byId("view").focus());

@@ -110,7 +110,7 @@ function makeFacts(cluster) {
   return make(
     "p",
     { class: "numbers" },
-    make("span", {}, `#${cluster}`),
+    state.names[cluster] === `cluster ${cluster}` ? null : make("span", {}, `#${cluster}`),
     make("span", {}, formatCount(size, what)),
     make("span", {}, `${sure} sure`),
     makeBar(confidenceOf(cluster), `mean confidence ${sure}`),
@@ -232,7 +232,7 @@ function makeListing(members) {
   const open = () => listing.open && !body.children.length && show();
   const listing = make(
     "details",
-    { class: "listing", ontoggle: open },
+    { class: "listing", "aria-label": "Members", ontoggle: open },
     make("summary", {}, `All ${formatCount(members.length, "member")}, the least confident first`),
     body,
   );
