@@ -15,11 +15,13 @@ import pytest
 from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
+from torch import nn
 
 from sklearn_scan import SCANClustering
 from sklearn_scan.inspection import write_gallery
 from sklearn_scan.inspection._gallery import _group, _page
 from sklearn_scan.inspection._gallery._content import (
+    arrange,
     digest_labels,
     find_content,
     find_near,
@@ -29,7 +31,7 @@ from sklearn_scan.inspection._gallery._content import (
 )
 from sklearn_scan.inspection._gallery._pictures import open_pictures
 from sklearn_scan.inspection._gallery._sprites import make_sheets
-from sklearn_scan.pretext import SimCLR
+from sklearn_scan.pretext import Pretrained, SimCLR
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>.png",
@@ -175,6 +177,30 @@ def test_the_map_keeps_distances_and_its_frame(clusterer):
     assert (project(np.arange(5.0)[:, None])[:, 1] == 0.5).all()
 
 
+def test_a_map_by_clusters_keeps_them_apart():
+    rng = np.random.default_rng(0)
+    centers = np.array([[0.0, 0], [10, 0], [20, 0], [30, 0], [40, 0], [50, 0]])
+    labels = np.arange(60) % 6
+    rows = centers[labels] + rng.normal(size=(60, 2))
+    places = arrange(np.eye(7)[labels], labels, rows)
+    means = np.array([places[labels == k].mean(axis=0) for k in range(6)])
+    far = np.linalg.norm(means[:, None] - means, axis=2) + np.eye(6)
+    spread = max(np.ptp(places[labels == k], axis=0).max() for k in range(6))
+    assert spread < far.min()
+    assert far[0, 1] < far[0, 5]
+    assert places.min() >= 0
+    assert places.max() <= 1
+
+
+def test_on_the_map_doubt_lies_between_clusters():
+    labels = np.array([0] * 5 + [1] * 5)
+    probabilities = np.eye(2)[labels]
+    probabilities[0] = [0.5, 0.5]
+    places = arrange(probabilities, labels, np.ones((10, 3)))
+    np.testing.assert_allclose(places[0], (places[1] + places[-1]) / 2)
+    assert np.linalg.norm(places[1] - places[-1]) > 0.3
+
+
 def test_all_is_drawn_once(clusterer, X):
     content = find(clusterer, X)
     first, others = _group(content)
@@ -275,6 +301,21 @@ def test_images_that_an_encoder_reads(tmp_path, digits):
     assert page.thumbnail(0).shape == (32, 32)
     with pytest.raises(ValueError, match="same order"):
         write_gallery(clusterer, X[::-1], tmp_path / "page.html")
+
+
+def test_files_that_a_pretrained_encoder_reads(tmp_path):
+    class Encoder(nn.Sequential):
+        def __init__(self, shape):
+            super().__init__(nn.Conv2d(3, 4, 16), nn.Flatten())
+
+    layouts = make_layouts(tmp_path)
+    shape, scale = (16, 16, 3), {"mean": (0.5,) * 3, "std": (0.25,) * 3}
+    pretext = Pretrained(Encoder, image_shape=shape, **scale)
+    clusterer = SCANClustering(n_clusters=2, pretext=pretext, random_state=0)
+    page = write_page(clusterer.fit(tmp_path), layouts["folder"], tmp_path)
+    # Files have more pixels than the encoder reads.
+    assert page.thumbnail(9).shape == (128, 128, 3)
+    np.testing.assert_allclose(page.thumbnail(9).mean(axis=(0, 1)), COLORS[9], atol=12)
 
 
 def test_images_given_as_rows(tmp_path, digits):

@@ -5,6 +5,8 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 
 from sklearn_scan._engine import infer
@@ -16,6 +18,9 @@ _N_NEIGHBORS = 8
 _N_NEAR = 4
 # Above, the covariance takes longer than a randomized decomposition.
 _MOST_FEATURES = 512
+
+# The map by clusters: width by height, and how much of its cell a cluster fills.
+_ASPECT, _FILLED = 1.6, 0.75
 
 # Clusters of samples that are predicted again may differ where two are equally likely.
 _LEAST_AGREEMENT = 0.98
@@ -97,8 +102,8 @@ def find_content(estimator, X, *, n_core, n_borderline, n_random, random_state):
         chances=chances,
         neighbors=np.asarray(estimator.neighbors_)[:, :_N_NEIGHBORS],
         maps={
+            "clusters": arrange(probabilities, labels, estimator.embedding_),
             "embedding": project(estimator.embedding_),
-            "probabilities": project(probabilities),
         },
         prototypes=np.asarray(estimator.prototypes_),
         near=near,
@@ -205,6 +210,31 @@ def project(rows):
     low, high = np.quantile(places, [0.001, 0.999], axis=0)
     span = max((high - low).max(), np.finfo(np.float32).tiny)
     return ((places - (low + high) / 2) / span + 0.5).clip(0, 1)
+
+
+def arrange(probabilities, labels, embedding):
+    """Return places at which clusters lie apart, in [0, 1].
+
+    Each cluster has a cell of a grid, such that clusters near to each other in the
+    embedding have cells near to each other. A sample lies at the mean of the cells of
+    all clusters, weighted by its probabilities: in doubt, between them. Around this
+    point, the members of a cluster spread as their principal components do.
+    """
+    n_clusters = probabilities.shape[1]
+    n_columns = int(np.ceil(np.sqrt(_ASPECT * n_clusters)))
+    n_rows = -(-n_clusters // n_columns)
+    cells = np.stack(np.divmod(np.arange(n_rows * n_columns), n_columns)[::-1], axis=1)
+    cells = cells - (np.array([n_columns, n_rows]) - 1) / 2
+    centers = np.zeros((n_clusters, embedding.shape[1]))
+    places = np.empty((len(labels), 2))
+    for cluster in np.unique(labels):
+        members = labels == cluster
+        centers[cluster] = embedding[members].mean(axis=0)
+        places[members] = _FILLED * (project(embedding[members]) - 0.5)
+    spread = (project(centers) - 0.5) * [n_columns, n_rows]
+    _, chosen = linear_sum_assignment(cdist(spread, cells, "sqeuclidean"))
+    places += probabilities @ cells[chosen]
+    return (places / max(n_columns, n_rows) + 0.5).clip(0, 1)
 
 
 def digest_labels(labels, n_clusters):

@@ -174,6 +174,39 @@ function editsAsJson() {
   return `${JSON.stringify(found, null, 1)}\n`;
 }
 
+// Edits of another browser, as changes; an error where they are not of this clustering.
+function changesFrom(text) {
+  const found = JSON.parse(text);
+  if (found.digest !== data.digest) throw new Error("it is of another clustering");
+  const changes = [];
+  found.names.forEach((name, cluster) => {
+    if (name !== state.names[cluster]) changes.push({ type: "rename", cluster, name });
+  });
+  for (const [cluster, into] of Object.entries(found.merged)) {
+    changes.push({ type: "merge", cluster: +cluster, into });
+  }
+  const moved = Map.groupBy(Object.entries(found.moved), ([, into]) => into);
+  for (const [into, entries] of moved) {
+    changes.push({ type: "move", samples: entries.map(([i]) => +i), into });
+  }
+  if (found.wrong.length) changes.push({ type: "mark", samples: found.wrong, isWrong: true });
+  if (!changes.every(isChange)) throw new Error("it is damaged");
+  return changes;
+}
+
+function addEdits(text) {
+  let changes = [];
+  try {
+    changes = changesFrom(text);
+  } catch (error) {
+    return announce(`The file is not taken: ${error.message}.`);
+  }
+  edits.list = [...edits.list.slice(0, edits.done), ...changes];
+  edits.done = edits.list.length;
+  update();
+  announce(`Added ${formatCount(changes.length, "edit")}.`);
+}
+
 // A cell that begins like a formula is one to a spreadsheet. apply_edits takes the quote
 // off again, and so a name that begins with one has a second.
 const asCell = (text) => {

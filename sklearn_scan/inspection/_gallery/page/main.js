@@ -3,7 +3,7 @@
 const KEYS = [
   ["← ↑ → ↓", "to the next image or cluster"],
   ["Enter", "open it"],
-  ["s", "select it, with others; also Ctrl or Shift and a click"],
+  ["s", "select it, with others; also Ctrl or Shift and a click, or a long touch"],
   ["m", "move the image, or merge the cluster"],
   ["x", "mark as wrong, or take the mark off"],
   ["r", "rename the cluster"],

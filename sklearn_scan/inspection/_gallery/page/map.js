@@ -2,12 +2,24 @@
 
 const SPACE = 46; // pixels between thumbnails
 const MOST_BITMAP_BYTES = 150e6;
-const MAPS = { embedding: "embedding", probabilities: "cluster probabilities" };
+const MAPS = {
+  clusters: {
+    text: "by cluster",
+    explanation:
+      "Each cluster has a place of its own, near to those that are like it. An image in doubt lies on the way to its other choices.",
+  },
+  embedding: {
+    text: "of the embedding",
+    explanation:
+      "The first two principal components. What is far apart here is different; what is close together need not be alike.",
+  },
+};
+const WIDE = 110; // pixels that a cluster has, for its name to be written
 
 const mapView = {
   draw: null,
   isShown: false,
-  source: "embedding",
+  source: "clusters",
   points: null,
   shown: [], // thumbnails, the ones in front first
   hasPictures: data.hasImages,
@@ -61,7 +73,7 @@ function showMap() {
   byId("view").replaceChildren(
     makeMapTools(),
     make("div", { class: "map" }, canvas, tip),
-    make("p", { class: "quiet" }, "The first two principal components. What is far apart here is different; what is close together need not be alike."),
+    make("p", { class: "quiet", id: "explanation" }, MAPS[mapView.source].explanation),
   );
   mapView.canvas = canvas;
   mapView.tip = tip;
@@ -73,8 +85,8 @@ function showMap() {
 function makeMapTools() {
   const select = make(
     "select",
-    { onchange: () => ((mapView.source = select.value), requestDraw()) },
-    ...Object.entries(MAPS).map(([value, text]) =>
+    { "aria-label": "Kind of map", onchange: () => chooseMap(select.value) },
+    ...Object.entries(MAPS).map(([value, { text }]) =>
       make("option", { value, selected: value === mapView.source }, text),
     ),
   );
@@ -84,7 +96,7 @@ function makeMapTools() {
     "div",
     { class: "heading" },
     make("h2", {}, "Map"),
-    make("label", {}, "of the ", select),
+    select,
     data.hasImages ? make("label", {}, box, " pictures") : null,
     make(
       "span",
@@ -94,6 +106,12 @@ function makeMapTools() {
       makeButton("Fit", resetMap),
     ),
   );
+}
+
+function chooseMap(source) {
+  mapView.source = source;
+  byId("explanation").textContent = MAPS[source].explanation;
+  resetMap();
 }
 
 function resetMap() {
@@ -112,9 +130,25 @@ function zoom(factor, at = null) {
   requestDraw();
 }
 
+// `side` is what a span of one takes where the map is not zoomed.
 function frame() {
   const { clientWidth: width, clientHeight: height } = mapView.canvas;
-  return { width, height, side: 0.88 * Math.min(width, height) };
+  const [x, y] = extentOf(mapView.source);
+  return { width, height, side: Math.min((width - 2 * SPACE) / x, (height - 2 * SPACE) / y) };
+}
+
+const extents = {};
+
+// Width and height of a map around its centre.
+function extentOf(source) {
+  if (!extents[source]) {
+    const far = [0.05, 0.05];
+    data.maps[source].forEach((place, k) => {
+      far[k % 2] = Math.max(far[k % 2], Math.abs(place / NOWHERE - 0.5));
+    });
+    extents[source] = far.map((each) => 2 * each);
+  }
+  return extents[source];
 }
 
 // Coordinates of all samples on the canvas, in pixels of the style.
@@ -156,6 +190,7 @@ function drawMap() {
   mapView.shown = [];
   drawDots(pen, mapView.points, width, height, dark);
   if (mapView.hasPictures) drawThumbs(pen, mapView.points, width, height, dark);
+  if (mapView.source === "clusters") drawNames(pen, mapView.points);
   drawCurrent(pen, mapView.points, dark);
 }
 
@@ -207,6 +242,30 @@ function drawThumb(pen, i, x, y, size, dark) {
   pen.fillRect(x - width / 2 - 2, y - height / 2 - 2, width + 4, height + 4);
   pen.drawImage(image, left, top, tile[0], tile[1], x - width / 2, y - height / 2, width, height);
   return true;
+}
+
+// Below the members of each cluster, where there is room.
+function drawNames(pen, points) {
+  const room = (frame().side * mapView.scale) / Math.ceil(Math.sqrt(1.6 * nClusters));
+  if (room < WIDE) return;
+  const boxes = data.names.map(() => ({ sum: 0, count: 0, bottom: -Infinity }));
+  for (let i = 0; i < nSamples; i++) {
+    if (state.clusters[i] !== data.labels[i] || data.confidence[i] < 0.9) continue;
+    const box = boxes[state.clusters[i]];
+    box.sum += points[2 * i];
+    box.count += 1;
+    box.bottom = Math.max(box.bottom, points[2 * i + 1]);
+  }
+  const { fontFamily, color, backgroundColor } = getComputedStyle(mapView.canvas.parentElement);
+  Object.assign(pen, { font: `600 12px ${fontFamily}`, textAlign: "center", lineWidth: 4 });
+  Object.assign(pen, { fillStyle: color, strokeStyle: backgroundColor, lineJoin: "round" });
+  boxes.forEach(({ sum, count, bottom }, cluster) => {
+    if (!count) return;
+    const name = state.names[state.merged[cluster]];
+    const text = name.length > room / 7 ? `${name.slice(0, Math.floor(room / 7))}…` : name;
+    pen.strokeText(text, sum / count, bottom + 30);
+    pen.fillText(text, sum / count, bottom + 30);
+  });
 }
 
 // The image that is open, and its neighbours: in front of all others.

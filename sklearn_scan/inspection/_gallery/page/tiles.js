@@ -58,6 +58,7 @@ function makeTile(i, lines = []) {
       "aria-label": [describeSample(i), ...lines].join("; "),
       title: captionOf(i),
       onclick: (event) => pick(i, event),
+      oncontextmenu: (event) => pickLong(i, event),
     },
     makeThumb(i),
     ...lines.map((line) => make("span", { class: "line", "aria-hidden": "true" }, line)),
@@ -85,10 +86,18 @@ function makeTiles(samples, describe = () => []) {
 }
 
 function pick(i, event) {
+  const isTap = event.pointerType === "touch" && picked.selected.size > 0;
   if (event.shiftKey && picked.last >= 0) selectRange(event.currentTarget);
-  else if (event.ctrlKey || event.metaKey) toggleSelected(i);
+  else if (event.ctrlKey || event.metaKey || isTap) toggleSelected(i);
   else openPanel(i);
   picked.last = i;
+}
+
+// Where there is no keyboard, a long touch begins a selection.
+function pickLong(i, event) {
+  if (event.pointerType !== "touch") return;
+  event.preventDefault();
+  toggleSelected(i);
 }
 
 function toggleSelected(i) {

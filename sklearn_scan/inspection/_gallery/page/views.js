@@ -275,9 +275,23 @@ function showEdits() {
       { class: "actions" },
       makeButton("Download edits (JSON)", saveJson),
       makeButton("Download labels (CSV)", saveCsv),
+      makeOpener(),
       isEmpty ? null : makeButton("Undo all", undoAll),
     ),
   );
+}
+
+// A button for the field of a file, which no style makes pleasant.
+function makeOpener() {
+  const field = make("input", {
+    type: "file",
+    accept: ".json",
+    class: "unseen",
+    tabindex: "-1",
+    "aria-label": "Edits from another browser",
+    onchange: async () => addEdits(await field.files[0].text()),
+  });
+  return make("span", {}, makeButton("Add edits from a file…", () => field.click()), field);
 }
 
 function undoAll() {
