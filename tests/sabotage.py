@@ -992,14 +992,14 @@ FAULTS = [
         "inspection/_gallery/_content.py",
         "m[n_core:][::-1][:n_borderline]",
         "m[:n_borderline]",
-        "gallery",
+        "gallery_content",
     ),
     Fault(
         "a cluster is near to itself",
         "inspection/_gallery/_content.py",
         "& ~np.eye(n_clusters, dtype=bool)",
         "& np.ones((n_clusters, n_clusters), dtype=bool)",
-        "gallery",
+        "gallery_content",
     ),
     Fault(
         "the thumbnails of a sheet are numbered from its end",

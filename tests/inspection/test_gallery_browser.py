@@ -9,9 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
-from sklearn.decomposition import PCA
 
-from sklearn_scan import SCANClustering
 from sklearn_scan.inspection import apply_edits, write_gallery
 
 with warnings.catch_warnings():
@@ -69,20 +67,12 @@ def driver(folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def clusterer(digits):
-    X = digits[0][:300]
-    return SCANClustering(n_clusters=5, pretext=PCA(9), random_state=0).fit(X)
-
-
-@pytest.fixture(scope="module")
-def page(clusterer, digits, tmp_path_factory):
+def page(clusterer, X, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "clusters.html"
     captions = [f"image {i:03d}.png" for i in range(300)]
     captions[7] = HOSTILE[0]
     names = ["nil", "one", "two", "three", HOSTILE[1]]
-    return write_gallery(
-        clusterer, digits[0][:300], path, captions=captions, names=names, n_core=20
-    )
+    return write_gallery(clusterer, X, path, captions=captions, names=names, n_core=20)
 
 
 class Reader:

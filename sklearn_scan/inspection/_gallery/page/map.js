@@ -6,7 +6,7 @@ const MAPS = {
   clusters: {
     text: "by cluster",
     explanation:
-      "Each cluster has a place of its own, near to those that are like it. An image in doubt lies on the way to its other choices.",
+      "Each cluster has a place of its own, near to those that are like it. What is in doubt lies on the way to its other choices.",
   },
   embedding: {
     text: "of the embedding",
@@ -201,7 +201,7 @@ const colorOf = (cluster, dark) =>
 const isInside = (x, y, width, height) => x > -24 && y > -24 && x < width + 24 && y < height + 24;
 
 function drawDots(pen, points, width, height, dark) {
-  const size = Math.min(7, Math.max(2, 1.5 + 40 / Math.sqrt(nSamples) + Math.log2(mapView.scale)));
+  const size = Math.min(9, Math.max(2, 2.5 + 50 / Math.sqrt(nSamples) + Math.log2(mapView.scale)));
   const byCluster = data.names.map(() => []);
   for (let i = 0; i < nSamples; i++) {
     if (isInside(points[2 * i], points[2 * i + 1], width, height)) byCluster[state.clusters[i]].push(i);

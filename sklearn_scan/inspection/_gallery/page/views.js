@@ -82,6 +82,7 @@ function makeNameInput(cluster) {
     class: "name",
     "data-name": cluster,
     "aria-label": `Name of cluster ${cluster}`,
+    title: state.names[cluster],
     maxlength: 200,
     spellcheck: "false",
     onchange: () => rename(cluster, input),
