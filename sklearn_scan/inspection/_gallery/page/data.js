@@ -21,7 +21,13 @@ function unpack({ type, values }) {
 function readData() {
   const found = JSON.parse(byId("data").textContent);
   const packed = [
-    "labels", "confidence", "choices", "chances", "neighbors", "sheetOf", "slotOf",
+    "labels",
+    "confidence",
+    "choices",
+    "chances",
+    "neighbors",
+    "sheetOf",
+    "slotOf",
   ];
   for (const name of packed) found[name] = unpack(found[name]);
   for (const name of Object.keys(found.maps)) found.maps[name] = unpack(found.maps[name]);
@@ -36,10 +42,13 @@ const captionOf = (i) => (data.captions ? data.captions[i] : `row ${i}`);
 
 function choicesOf(i) {
   const start = i * data.nChoices;
-  return Array.from(data.choices.subarray(start, start + data.nChoices), (cluster, k) => ({
-    cluster,
-    chance: data.chances[start + k],
-  }));
+  return Array.from(
+    data.choices.subarray(start, start + data.nChoices),
+    (cluster, k) => ({
+      cluster,
+      chance: data.chances[start + k],
+    }),
+  );
 }
 
 function neighborsOf(i) {

@@ -91,16 +91,24 @@ function keep() {
 }
 
 function recall() {
+  let text = null;
   try {
-    const found = JSON.parse(localStorage.getItem(STORE));
-    if (found && found.list.every(isChange)) {
-      edits.list = found.list;
-      edits.done = Math.min(Math.max(0, found.done), found.list.length);
-    }
+    text = localStorage.getItem(STORE);
   } catch {
     edits.isKept = false;
   }
+  Object.assign(edits, readStored(text));
   derive();
+}
+
+function readStored(text) {
+  try {
+    const { list, done } = JSON.parse(text);
+    if (!list.every(isChange)) return {};
+    return { list, done: Math.min(Math.max(0, done), list.length) };
+  } catch {
+    return {}; // nothing was stored, or something else
+  }
 }
 
 // What is stored may have been written by anything.
@@ -189,7 +197,8 @@ function changesFrom(text) {
   for (const [into, entries] of moved) {
     changes.push({ type: "move", samples: entries.map(([i]) => +i), into });
   }
-  if (found.wrong.length) changes.push({ type: "mark", samples: found.wrong, isWrong: true });
+  if (found.wrong.length)
+    changes.push({ type: "mark", samples: found.wrong, isWrong: true });
   if (!changes.every(isChange)) throw new Error("it is damaged");
   return changes;
 }

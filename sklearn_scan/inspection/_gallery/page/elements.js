@@ -51,7 +51,8 @@ function chooseCluster(title, clusters, onchoose) {
     const wanted = filter.value.trim().toLowerCase();
     const fits = (c) => `${state.names[c]} ${c}`.toLowerCase().includes(wanted);
     list.replaceChildren(...clusters.filter(fits).map((c) => makeChoice(c, choose)));
-    if (!list.children.length) list.append(make("p", { class: "quiet" }, "No such cluster."));
+    if (!list.children.length)
+      list.append(make("p", { class: "quiet" }, "No such cluster."));
   };
   const filter = make("input", {
     type: "search",
@@ -73,7 +74,12 @@ function makeChoice(cluster, choose) {
   const size = formatCount(state.sizes[cluster], what);
   return make(
     "button",
-    { type: "button", class: "choice", "data-cluster": cluster, onclick: () => choose(cluster) },
+    {
+      type: "button",
+      class: "choice",
+      "data-cluster": cluster,
+      onclick: () => choose(cluster),
+    },
     makeThumb(data.prototypes[cluster]),
     make("span", {}, state.names[cluster]),
     make("span", { class: "quiet" }, size),

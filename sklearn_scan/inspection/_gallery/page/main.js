@@ -62,7 +62,10 @@ function rememberFocus() {
   if (focused.id) return () => byId(focused.id);
   const section = focused.closest("section, details, #panel, #view");
   const place = section?.getAttribute("aria-label");
-  const home = () => (section?.id ? byId(section.id) : document.querySelector(`#view [aria-label="${place}"]`));
+  const home = () =>
+    section?.id
+      ? byId(section.id)
+      : document.querySelector(`#view [aria-label="${place}"]`);
   const { sample, name } = focused.dataset;
   if (name) return () => home()?.querySelector(`[data-name="${name}"]`);
   if (!sample) return () => null;
@@ -120,11 +123,17 @@ function recallTheme() {
 // --- keys ------------------------------------------------------------------------------
 
 function showHelp() {
-  const rows = KEYS.map(([keys, text]) => make("div", {}, make("dt", {}, make("kbd", {}, keys)), make("dd", {}, text)));
+  const rows = KEYS.map(([keys, text]) =>
+    make("div", {}, make("dt", {}, make("kbd", {}, keys)), make("dd", {}, text)),
+  );
   byId("help").replaceChildren(
     make("h2", { id: "help-title" }, "Keys"),
     make("dl", {}, ...rows),
-    make("p", { class: "quiet" }, "Edits stay in this browser. Download them as JSON, and apply_edits(estimator, file) takes them to Python."),
+    make(
+      "p",
+      { class: "quiet" },
+      "Edits stay in this browser. Download them as JSON, and apply_edits(estimator, file) takes them to Python.",
+    ),
     makeButton("Close", () => byId("help").close()),
   );
   openDialog(byId("help"));
@@ -145,7 +154,13 @@ const ACTIONS = {
 };
 
 function listenToKeys(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (
+    event.ctrlKey ||
+    event.metaKey ||
+    event.altKey ||
+    document.querySelector("dialog[open]")
+  )
+    return;
   const isTyping = event.target.matches("input:not([type=checkbox]), select, textarea");
   if (event.key === "Escape" && event.target.id === "search") clearSearch();
   if (isTyping) return;
@@ -156,10 +171,13 @@ function listenToKeys(event) {
   }
 }
 
-const targetOf = () => +(document.activeElement.closest("[data-sample]")?.dataset.sample ?? picked.current);
+const targetOf = () =>
+  +(document.activeElement.closest("[data-sample]")?.dataset.sample ?? picked.current);
 
 const clusterHere = () => {
-  const home = document.activeElement.closest("[data-cluster]") ?? document.querySelector(".heading[data-cluster]");
+  const home =
+    document.activeElement.closest("[data-cluster]") ??
+    document.querySelector(".heading[data-cluster]");
   return home ? +home.dataset.cluster : -1;
 };
 
@@ -167,7 +185,8 @@ const clusterHere = () => {
 function moveOrMerge() {
   const cluster = clusterHere();
   const { activeElement } = document;
-  const isOnCluster = activeElement.closest("[data-cluster]") && !activeElement.closest("[data-sample]");
+  const isOnCluster =
+    activeElement.closest("[data-cluster]") && !activeElement.closest("[data-sample]");
   if (isOnCluster && !picked.selected.size) askMerge(cluster);
   else if (targets().length) askMove();
   else if (cluster >= 0) askMerge(cluster);
@@ -206,14 +225,17 @@ function clearSearch() {
 function moveFocus(event) {
   const focused = document.activeElement;
   const home = focused.closest("#panel") ?? byId("view");
-  const stops = [...home.querySelectorAll("#view .tiles .tile, .open, #panel .tile")].filter((each) => each.offsetParent);
+  const stops = [
+    ...home.querySelectorAll("#view .tiles .tile, .open, #panel .tile"),
+  ].filter((each) => each.offsetParent);
   if (!stops.length) return;
   event.preventDefault();
   const here = stops.indexOf(focused);
   const wanted = here < 0 ? stops[0] : findStop(stops, here, event.key);
   wanted?.focus();
   wanted?.scrollIntoView({ block: "nearest" });
-  if (wanted?.dataset.sample && picked.current >= 0 && home === byId("view")) openPanel(+wanted.dataset.sample);
+  if (wanted?.dataset.sample && picked.current >= 0 && home === byId("view"))
+    openPanel(+wanted.dataset.sample);
 }
 
 function findStop(stops, here, key) {
@@ -248,12 +270,21 @@ function start() {
     scrollTo(0, 0);
   });
   // A link to where we are changes no address.
-  for (const link of document.querySelectorAll("nav a")) link.addEventListener("click", clearSearch);
+  for (const link of document.querySelectorAll("nav a"))
+    link.addEventListener("click", clearSearch);
   addEventListener("keydown", listenToKeys);
   byId("search").addEventListener("input", route);
   byId("skip").addEventListener("click", () => byId("view").focus());
-  const buttons = { undo, redo, "save-json": saveJson, "save-csv": saveCsv, theme: switchTheme, "help-button": showHelp };
-  for (const [id, action] of Object.entries(buttons)) byId(id).addEventListener("click", action);
+  const buttons = {
+    undo,
+    redo,
+    "save-json": saveJson,
+    "save-csv": saveCsv,
+    theme: switchTheme,
+    "help-button": showHelp,
+  };
+  for (const [id, action] of Object.entries(buttons))
+    byId(id).addEventListener("click", action);
   // Two windows of this page share what is stored.
   addEventListener("storage", (event) => event.key === STORE && (recall(), refresh()));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", requestDraw);

@@ -49,7 +49,8 @@ async function loadBitmap(number) {
   const image = await createImageBitmap(sheetBlob(number));
   bitmaps.set(number, { image });
   let total = 0;
-  for (const each of bitmaps.values()) total += each.image ? 4 * each.image.width * each.image.height : 0;
+  for (const each of bitmaps.values())
+    total += each.image ? 4 * each.image.width * each.image.height : 0;
   for (const [other, each] of bitmaps) {
     if (total <= MOST_BITMAP_BYTES || other === number) break;
     if (!each.image) continue;
@@ -67,7 +68,8 @@ function showMap() {
     id: "canvas",
     tabindex: "0",
     role: "img",
-    "aria-label": "Map of all images; arrows move it, plus and minus zoom. The same images are listed by cluster.",
+    "aria-label":
+      "Map of all images; arrows move it, plus and minus zoom. The same images are listed by cluster.",
   });
   const tip = make("div", { class: "tip", hidden: true });
   byId("view").replaceChildren(
@@ -90,7 +92,10 @@ function makeMapTools() {
       make("option", { value, selected: value === mapView.source }, text),
     ),
   );
-  const box = make("input", { type: "checkbox", onchange: () => ((mapView.hasPictures = box.checked), requestDraw()) });
+  const box = make("input", {
+    type: "checkbox",
+    onchange: () => ((mapView.hasPictures = box.checked), requestDraw()),
+  });
   box.checked = mapView.hasPictures;
   return make(
     "div",
@@ -134,7 +139,11 @@ function zoom(factor, at = null) {
 function frame() {
   const { clientWidth: width, clientHeight: height } = mapView.canvas;
   const [x, y] = extentOf(mapView.source);
-  return { width, height, side: Math.min((width - 2 * SPACE) / x, (height - 2 * SPACE) / y) };
+  return {
+    width,
+    height,
+    side: Math.min((width - 2 * SPACE) / x, (height - 2 * SPACE) / y),
+  };
 }
 
 const extents = {};
@@ -159,7 +168,8 @@ function project() {
   const points = new Float32Array(2 * nSamples);
   for (let i = 0; i < nSamples; i++) {
     points[2 * i] = (places[2 * i] / NOWHERE - mapView.x) * zoomed + width / 2;
-    points[2 * i + 1] = (1 - places[2 * i + 1] / NOWHERE - mapView.y) * zoomed + height / 2;
+    points[2 * i + 1] =
+      (1 - places[2 * i + 1] / NOWHERE - mapView.y) * zoomed + height / 2;
   }
   return points;
 }
@@ -198,17 +208,23 @@ function drawMap() {
 const colorOf = (cluster, dark) =>
   `hsl(${(cluster * 137.508 + 210) % 360} ${55 + 15 * (cluster % 3)}% ${dark ? 62 : 42}%)`;
 
-const isInside = (x, y, width, height) => x > -24 && y > -24 && x < width + 24 && y < height + 24;
+const isInside = (x, y, width, height) =>
+  x > -24 && y > -24 && x < width + 24 && y < height + 24;
 
 function drawDots(pen, points, width, height, dark) {
-  const size = Math.min(9, Math.max(2, 2.5 + 50 / Math.sqrt(nSamples) + Math.log2(mapView.scale)));
+  const size = Math.min(
+    9,
+    Math.max(2, 2.5 + 50 / Math.sqrt(nSamples) + Math.log2(mapView.scale)),
+  );
   const byCluster = data.names.map(() => []);
   for (let i = 0; i < nSamples; i++) {
-    if (isInside(points[2 * i], points[2 * i + 1], width, height)) byCluster[state.clusters[i]].push(i);
+    if (isInside(points[2 * i], points[2 * i + 1], width, height))
+      byCluster[state.clusters[i]].push(i);
   }
   byCluster.forEach((samples, cluster) => {
     pen.fillStyle = colorOf(cluster, dark);
-    for (const i of samples) pen.fillRect(points[2 * i] - size / 2, points[2 * i + 1] - size / 2, size, size);
+    for (const i of samples)
+      pen.fillRect(points[2 * i] - size / 2, points[2 * i + 1] - size / 2, size, size);
   });
 }
 
@@ -222,7 +238,8 @@ function drawThumbs(pen, points, width, height, dark) {
     if (data.sheetOf[i] === NOWHERE || !isInside(x, y, width, height)) continue;
     const square = `${Math.floor(x / SPACE)} ${Math.floor(y / SPACE)}`;
     const before = taken.get(square);
-    if (before === undefined || data.sheetOf[i] < data.sheetOf[before]) taken.set(square, i);
+    if (before === undefined || data.sheetOf[i] < data.sheetOf[before])
+      taken.set(square, i);
   }
   for (const [square, i] of taken) {
     const [column, row] = square.split(" ").map(Number);
@@ -240,7 +257,17 @@ function drawThumb(pen, i, x, y, size, dark) {
   const [width, height] = [tile[0] * scale, tile[1] * scale];
   pen.fillStyle = colorOf(state.clusters[i], dark);
   pen.fillRect(x - width / 2 - 2, y - height / 2 - 2, width + 4, height + 4);
-  pen.drawImage(image, left, top, tile[0], tile[1], x - width / 2, y - height / 2, width, height);
+  pen.drawImage(
+    image,
+    left,
+    top,
+    tile[0],
+    tile[1],
+    x - width / 2,
+    y - height / 2,
+    width,
+    height,
+  );
   return true;
 }
 
@@ -256,13 +283,24 @@ function drawNames(pen, points) {
     box.count += 1;
     box.bottom = Math.max(box.bottom, points[2 * i + 1]);
   }
-  const { fontFamily, color, backgroundColor } = getComputedStyle(mapView.canvas.parentElement);
-  Object.assign(pen, { font: `600 12px ${fontFamily}`, textAlign: "center", lineWidth: 4 });
-  Object.assign(pen, { fillStyle: color, strokeStyle: backgroundColor, lineJoin: "round" });
+  const { fontFamily, color, backgroundColor } = getComputedStyle(
+    mapView.canvas.parentElement,
+  );
+  Object.assign(pen, {
+    font: `600 12px ${fontFamily}`,
+    textAlign: "center",
+    lineWidth: 4,
+  });
+  Object.assign(pen, {
+    fillStyle: color,
+    strokeStyle: backgroundColor,
+    lineJoin: "round",
+  });
   boxes.forEach(({ sum, count, bottom }, cluster) => {
     if (!count) return;
     const name = state.names[state.merged[cluster]];
-    const text = name.length > room / 7 ? `${name.slice(0, Math.floor(room / 7))}…` : name;
+    const text =
+      name.length > room / 7 ? `${name.slice(0, Math.floor(room / 7))}…` : name;
     pen.strokeText(text, sum / count, bottom + 30);
     pen.fillText(text, sum / count, bottom + 30);
   });
@@ -276,7 +314,8 @@ function drawCurrent(pen, points, dark) {
   for (const j of [...neighborsOf(i).reverse(), i]) {
     const size = j === i ? SPACE + 10 : SPACE - 14;
     const [x, y] = [points[2 * j], points[2 * j + 1]];
-    const isDrawn = mapView.hasPictures && placeOf(j) && drawThumb(pen, j, x, y, size, dark);
+    const isDrawn =
+      mapView.hasPictures && placeOf(j) && drawThumb(pen, j, x, y, size, dark);
     const half = (isDrawn ? size : size / 4) / 2 + 2;
     pen.strokeStyle = color;
     pen.lineWidth = j === i ? 3 : 1.5;
@@ -291,7 +330,8 @@ function drawCurrent(pen, points, dark) {
 function sampleAt(x, y) {
   if (!mapView.points) return -1;
   if (mapView.hasPictures) {
-    const covers = (each) => Math.max(Math.abs(each.x - x), Math.abs(each.y - y)) < SPACE / 2 - 2;
+    const covers = (each) =>
+      Math.max(Math.abs(each.x - x), Math.abs(each.y - y)) < SPACE / 2 - 2;
     const hit = mapView.shown.find(covers);
     if (hit) return hit.i;
   }
@@ -326,10 +366,14 @@ function listenToMap(canvas) {
   canvas.addEventListener("pointerup", release);
   canvas.addEventListener("pointercancel", release);
   canvas.addEventListener("pointerleave", () => (mapView.tip.hidden = true));
-  canvas.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    zoom(Math.exp(-event.deltaY / 300), at(event));
-  }, { passive: false });
+  canvas.addEventListener(
+    "wheel",
+    (event) => {
+      event.preventDefault();
+      zoom(Math.exp(-event.deltaY / 300), at(event));
+    },
+    { passive: false },
+  );
   canvas.addEventListener("keydown", moveByKey);
 }
 
@@ -356,7 +400,12 @@ function pan(dx, dy) {
 }
 
 function moveByKey(event) {
-  const moves = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] };
+  const moves = {
+    ArrowLeft: [60, 0],
+    ArrowRight: [-60, 0],
+    ArrowUp: [0, 60],
+    ArrowDown: [0, -60],
+  };
   if (moves[event.key]) pan(...moves[event.key]);
   else if (event.key === "+" || event.key === "=") zoom(1.5);
   else if (event.key === "-") zoom(1 / 1.5);
@@ -374,7 +423,11 @@ function showTip(x, y) {
   tip.replaceChildren(
     makeThumb(i),
     make("span", {}, captionOf(i)),
-    make("span", { class: "quiet" }, `${state.names[state.clusters[i]]}, ${formatChance(data.confidence[i])}`),
+    make(
+      "span",
+      { class: "quiet" },
+      `${state.names[state.clusters[i]]}, ${formatChance(data.confidence[i])}`,
+    ),
   );
   tip.style.left = `${Math.min(x + 14, frame().width - 170)}px`;
   tip.style.top = `${Math.min(y + 14, frame().height - 150)}px`;

@@ -28,13 +28,21 @@ function showPanel() {
       make("h2", { class: "caption" }, captionOf(i)),
       makeButton("×", closePanel, { class: "close", "aria-label": "Close" }),
     ),
-    make("div", { class: "large", role: "img", "aria-label": describeSample(i) }, makeThumb(i)),
+    make(
+      "div",
+      { class: "large", role: "img", "aria-label": describeSample(i) },
+      makeThumb(i),
+    ),
     makeStanding(i),
     make(
       "div",
       { class: "actions" },
       makeButton("Move to…", () => onlyThis(askMove), { title: "m" }),
-      makeButton(state.wrong.has(i) ? "Not wrong" : "Wrong", () => onlyThis(toggleWrong), { title: "x" }),
+      makeButton(
+        state.wrong.has(i) ? "Not wrong" : "Wrong",
+        () => onlyThis(toggleWrong),
+        { title: "x" },
+      ),
     ),
     make("h3", {}, "Probabilities"),
     makeChances(i),
@@ -66,7 +74,10 @@ function makeStanding(i) {
 
 function makeChances(i) {
   const rows = choicesOf(i).map(({ cluster, chance }) => {
-    const name = data.names[cluster] === state.names[cluster] ? state.names[cluster] : state.names[state.merged[cluster]];
+    const name =
+      data.names[cluster] === state.names[cluster]
+        ? state.names[cluster]
+        : state.names[state.merged[cluster]];
     return make(
       "li",
       {},

@@ -6,7 +6,8 @@ const sheetBlob = (number) =>
   new Blob([decodeBase64(byId(`sheet-${number}`).textContent)], { type: "image/jpeg" });
 
 function urlOf(number) {
-  if (!sheetUrls.has(number)) sheetUrls.set(number, URL.createObjectURL(sheetBlob(number)));
+  if (!sheetUrls.has(number))
+    sheetUrls.set(number, URL.createObjectURL(sheetBlob(number)));
   return sheetUrls.get(number);
 }
 
@@ -25,11 +26,17 @@ function placeOf(i) {
 // whose own size is up to the style.
 function makeThumb(i) {
   const place = i >= 0 ? placeOf(i) : null;
-  if (!place) return make("span", { class: "thumb blank", "aria-hidden": "true" }, i < 0 ? "–" : `${i}`);
+  if (!place)
+    return make(
+      "span",
+      { class: "thumb blank", "aria-hidden": "true" },
+      i < 0 ? "–" : `${i}`,
+    );
   const { tile, cell, columns, rows, x, y } = place;
   const width = (columns * cell[0]) / tile[0];
   const height = (rows * cell[1]) / tile[1];
-  const at = (offset, size, total) => (total > 1 ? (offset / size / (total - 1)) * 100 : 0);
+  const at = (offset, size, total) =>
+    total > 1 ? (offset / size / (total - 1)) * 100 : 0;
   const thumb = make("span", { class: "thumb", "aria-hidden": "true" });
   thumb.style.aspectRatio = `${tile[0]} / ${tile[1]}`;
   thumb.style.backgroundImage = `url("${urlOf(place.number)}")`;
@@ -75,7 +82,8 @@ function paintTile(tile, i) {
 }
 
 const paintTiles = () => {
-  for (const tile of document.querySelectorAll(".tile")) paintTile(tile, +tile.dataset.sample);
+  for (const tile of document.querySelectorAll(".tile"))
+    paintTile(tile, +tile.dataset.sample);
   showSelection();
 };
 
@@ -111,7 +119,8 @@ function selectRange(tile) {
   const here = tiles.indexOf(tile);
   const there = tiles.findIndex((other) => +other.dataset.sample === picked.last);
   const [start, end] = there < 0 ? [here, here] : [here, there].sort((a, b) => a - b);
-  for (const other of tiles.slice(start, end + 1)) picked.selected.add(+other.dataset.sample);
+  for (const other of tiles.slice(start, end + 1))
+    picked.selected.add(+other.dataset.sample);
   paintTiles();
 }
 

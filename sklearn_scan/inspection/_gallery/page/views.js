@@ -25,7 +25,9 @@ function showOverview() {
     ),
   );
   const { key } = SORTS[sorting];
-  const clusters = clustersLeft().sort((a, b) => (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : a - b));
+  const clusters = clustersLeft().sort((a, b) =>
+    key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : a - b,
+  );
   byId("view").replaceChildren(
     make(
       "div",
@@ -48,21 +50,32 @@ function makeNotes() {
   const notes = [];
   if (data.hasImages && data.nWithout) {
     const count = formatCount(data.nWithout, what);
-    notes.push(`${count} without a thumbnail: the page would be too large. They are listed by number.`);
+    notes.push(
+      `${count} without a thumbnail: the page would be too large. They are listed by number.`,
+    );
   }
-  if (!edits.isKept) notes.push("This browser stores nothing for this page. Download your edits before you close it.");
+  if (!edits.isKept)
+    notes.push(
+      "This browser stores nothing for this page. Download your edits before you close it.",
+    );
   return notes.map((note) => make("p", { class: "note" }, note));
 }
 
 function makeCard(cluster) {
   const samples = partsOf(cluster).flatMap((part) => data.random[part]);
-  const shown = samples.filter((i) => state.clusters[i] === cluster).slice(0, N_MINIATURES);
+  const shown = samples
+    .filter((i) => state.clusters[i] === cluster)
+    .slice(0, N_MINIATURES);
   return make(
     "li",
     { class: "card", "data-cluster": cluster },
     make(
       "a",
-      { class: "open", href: `#cluster-${cluster}`, "aria-label": `Open ${state.names[cluster]}` },
+      {
+        class: "open",
+        href: `#cluster-${cluster}`,
+        "aria-label": `Open ${state.names[cluster]}`,
+      },
       makeThumb(shownOf(cluster)),
     ),
     make("div", { class: "facts" }, makeNameInput(cluster), makeFacts(cluster)),
@@ -111,7 +124,9 @@ function makeFacts(cluster) {
   return make(
     "p",
     { class: "numbers" },
-    state.names[cluster] === `cluster ${cluster}` ? null : make("span", {}, `#${cluster}`),
+    state.names[cluster] === `cluster ${cluster}`
+      ? null
+      : make("span", {}, `#${cluster}`),
     make("span", {}, formatCount(size, what)),
     make("span", {}, `${sure} sure`),
     makeBar(confidenceOf(cluster), `mean confidence ${sure}`),
@@ -127,7 +142,11 @@ function makeNear(cluster) {
     { class: "near" },
     make("span", { class: "quiet" }, "near "),
     make("a", { href: `#cluster-${near.cluster}` }, name),
-    make("span", { class: "quiet", title: "of the neighbours of its members are there" }, formatChance(near.share)),
+    make(
+      "span",
+      { class: "quiet", title: "of the neighbours of its members are there" },
+      formatChance(near.share),
+    ),
     makeButton("merge?", () => edit({ type: "merge", cluster, into: near.cluster }), {
       class: near.share >= MANY_LINKS ? "small" : "small unlikely",
       "aria-label": `Merge ${state.names[cluster]} into ${name}`,
@@ -144,25 +163,49 @@ function showCluster(cluster) {
   if (!isLeft(cluster)) return showMerged(cluster);
   if (listed.cluster !== cluster) Object.assign(listed, { cluster, count: N_MORE });
   const parts = (lists) => partsOf(cluster).flatMap((part) => lists[part]);
-  const here = (samples) => samples.filter((i) => state.clusters[i] === cluster && !state.wrong.has(i));
+  const here = (samples) =>
+    samples.filter((i) => state.clusters[i] === cluster && !state.wrong.has(i));
   const changed = membersOf(cluster);
   const arrived = changed.filter((i) => state.merged[data.labels[i]] !== cluster);
   const sections = [
     ["Core", "the most confident", here(parts(data.core)), describeConfidence],
-    ["Borderline", "the least confident, and what else they might be", here(parts(data.borderline)), describeDoubt],
-    ["At random", "what the cluster is like", here(parts(data.random)), describeConfidence],
+    [
+      "Borderline",
+      "the least confident, and what else they might be",
+      here(parts(data.borderline)),
+      describeDoubt,
+    ],
+    [
+      "At random",
+      "what the cluster is like",
+      here(parts(data.random)),
+      describeConfidence,
+    ],
     ["Moved here", "by you", arrived, describeConfidence],
-    ["Wrong", "marked by you", changed.filter((i) => state.wrong.has(i)), describeConfidence],
+    [
+      "Wrong",
+      "marked by you",
+      changed.filter((i) => state.wrong.has(i)),
+      describeConfidence,
+    ],
   ];
   byId("view").replaceChildren(
     makeClusterHeading(cluster),
-    ...sections.filter(([, , samples]) => samples.length).map((each) => makeSection(...each)),
+    ...sections
+      .filter(([, , samples]) => samples.length)
+      .map((each) => makeSection(...each)),
     makeListing(changed),
   );
 }
 
 function makeSection(title, explanation, samples, describe) {
-  const heading = make("h3", {}, title, " ", make("span", { class: "quiet" }, explanation));
+  const heading = make(
+    "h3",
+    {},
+    title,
+    " ",
+    make("span", { class: "quiet" }, explanation),
+  );
   return make("section", { "aria-label": title }, heading, makeTiles(samples, describe));
 }
 
@@ -193,8 +236,16 @@ function makeClusterHeading(cluster) {
       { class: "actions" },
       makeNear(cluster),
       makeButton("Merge into…", () => askMerge(cluster)),
-      make("a", { class: "step", href: `#cluster-${step(-1)}`, "aria-label": "Previous cluster" }, "‹"),
-      make("a", { class: "step", href: `#cluster-${step(1)}`, "aria-label": "Next cluster" }, "›"),
+      make(
+        "a",
+        { class: "step", href: `#cluster-${step(-1)}`, "aria-label": "Previous cluster" },
+        "‹",
+      ),
+      make(
+        "a",
+        { class: "step", href: `#cluster-${step(1)}`, "aria-label": "Next cluster" },
+        "›",
+      ),
     ),
   );
 }
@@ -228,13 +279,22 @@ function makeListing(members) {
     body.replaceChildren(makeTiles(members.slice(0, listed.count), describeConfidence));
     const rest = members.length - listed.count;
     const more = () => ((listed.count += N_MORE), show());
-    if (rest > 0) body.append(makeButton(`Show ${Math.min(rest, N_MORE)} more of ${rest}`, more, { class: "more" }));
+    if (rest > 0)
+      body.append(
+        makeButton(`Show ${Math.min(rest, N_MORE)} more of ${rest}`, more, {
+          class: "more",
+        }),
+      );
   };
   const open = () => listing.open && !body.children.length && show();
   const listing = make(
     "details",
     { class: "listing", "aria-label": "Members", ontoggle: open },
-    make("summary", {}, `All ${formatCount(members.length, "member")}, the least confident first`),
+    make(
+      "summary",
+      {},
+      `All ${formatCount(members.length, "member")}, the least confident first`,
+    ),
     body,
   );
   return listing;
@@ -250,8 +310,15 @@ function showFound(wanted) {
   lowered.forEach((text, i) => text.includes(wanted.toLowerCase()) && found.push(i));
   const more = found.length > N_FOUND ? `, of which ${N_FOUND} are shown` : "";
   byId("view").replaceChildren(
-    make("div", { class: "heading" }, make("h2", {}, `${formatCount(found.length, what)} found${more}`)),
-    makeTiles(found.slice(0, N_FOUND), (i) => [captionOf(i).split(/[\\/]/).pop(), state.names[state.clusters[i]]]),
+    make(
+      "div",
+      { class: "heading" },
+      make("h2", {}, `${formatCount(found.length, what)} found${more}`),
+    ),
+    makeTiles(found.slice(0, N_FOUND), (i) => [
+      captionOf(i).split(/[\\/]/).pop(),
+      state.names[state.clusters[i]],
+    ]),
   );
 }
 
@@ -292,7 +359,12 @@ function makeOpener() {
     "aria-label": "Edits from another browser",
     onchange: async () => addEdits(await field.files[0].text()),
   });
-  return make("span", {}, makeButton("Add edits from a file…", () => field.click()), field);
+  return make(
+    "span",
+    {},
+    makeButton("Add edits from a file…", () => field.click()),
+    field,
+  );
 }
 
 function undoAll() {
