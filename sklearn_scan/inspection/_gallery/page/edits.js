@@ -105,7 +105,7 @@ function readStored(text) {
   try {
     const { list, done } = JSON.parse(text);
     if (!list.every(isChange)) return {};
-    return { list, done: Math.min(Math.max(0, done), list.length) };
+    return { list, done: Math.min(Math.max(0, Number(done) || 0), list.length) };
   } catch {
     return {}; // nothing was stored, or something else
   }
