@@ -7,6 +7,7 @@ from sklearn_scan._inputs._formats import ImageFormat, RowFormat, learn_format
 from sklearn_scan._inputs._holding import StoredImages, find_digests
 from sklearn_scan._inputs._lazy import LazyImages, Preparation
 from sklearn_scan._inputs._mixin import SampleInputMixin
+from sklearn_scan._inputs._pictures import find_pictures
 from sklearn_scan._inputs._spec import InputSpec
 from sklearn_scan._inputs._validation import check_samples, learn_samples
 
@@ -22,6 +23,7 @@ __all__ = [
     "check_samples",
     "find_digests",
     "find_paths",
+    "find_pictures",
     "learn_format",
     "learn_samples",
     "list_images",

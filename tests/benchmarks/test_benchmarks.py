@@ -19,6 +19,7 @@ pytest.importorskip("matplotlib")
 # The benchmarks are scripts, which find each other in their folder.
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
+import gallery
 import operations
 import panel
 import paper
@@ -296,3 +297,14 @@ def test_operations_of_every_step_and_view_are_counted(capsys):
     for row in [*steps.splitlines()[2:], *views.splitlines()[2:]]:
         waits, _, unsure = row.strip("| ").split(" | ")[-3:]
         assert (waits, unsure) == ("0", "0")
+
+
+def test_the_page_of_a_large_clustering_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "measure_ready", lambda path: None)
+    page, found = tmp_path / "clusters.html", tmp_path / "out.json"
+    gallery.main(
+        ["--n", "300", "--n-clusters", "3", "--out", str(page), "--json", str(found)]
+    )
+    (row,) = json.loads(found.read_text())["rows"]
+    assert row["megabytes"] == page.stat().st_size / 1e6
+    assert 0 < row["of them drawing"] < row["seconds"]

@@ -22,8 +22,10 @@ FUNCTIONS = [
     sklearn_scan.list_images,
     neighbors.mine_neighbors,
     recipes.paper_recipe,
+    inspection.apply_edits,
     inspection.draw_views,
     inspection.plot_views,
+    inspection.write_gallery,
     *(
         value
         for name in metrics.__all__
