@@ -3,10 +3,11 @@
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from joblib import Parallel, delayed
+from joblib import cpu_count
 from PIL import Image
 
 from sklearn_scan._inputs._containers import as_list
@@ -220,12 +221,11 @@ def _endings():
 def _faults_of(readings):
     """Run functions in threads; return for each why it failed, or None.
 
-    Pillow decodes without the lock of the interpreter. The threads write to one array,
-    so that a user's choice of processes must not hold here.
+    Pillow decodes without the lock of the interpreter. Not joblib, which takes as long
+    to start its threads for a batch of small pictures as these take to decode them.
     """
-    return Parallel(n_jobs=-1, require="sharedmem")(
-        delayed(find_fault)(reading) for reading in readings
-    )
+    with ThreadPoolExecutor(max_workers=cpu_count()) as pool:
+        return list(pool.map(find_fault, readings))
 
 
 def _check_file(path):
