@@ -3,7 +3,20 @@
 
 from sklearn.base import BaseEstimator
 
+from sklearn_scan import pretext
 from sklearn_scan._inputs import SampleInputMixin
+
+#: Every pretext task that is trained.
+TASKS = (
+    pretext.SimCLR,
+    pretext.MoCo,
+    pretext.BYOL,
+    pretext.VICReg,
+    pretext.InstanceDiscrimination,
+    pretext.RotNet,
+    pretext.FeatureDecoupling,
+    pretext.DeepCluster,
+)
 
 
 class Reader(SampleInputMixin, BaseEstimator):

@@ -4,7 +4,7 @@
 from sklearn_scan._inputs._array import ArraySource, sharing
 from sklearn_scan._inputs._files import find_paths, list_images, read_images
 from sklearn_scan._inputs._formats import ImageFormat, RowFormat, learn_format
-from sklearn_scan._inputs._holding import StoredImages, find_digests
+from sklearn_scan._inputs._holding import StoredImages, find_digests, find_missing
 from sklearn_scan._inputs._lazy import LazyImages, Preparation
 from sklearn_scan._inputs._mixin import SampleInputMixin
 from sklearn_scan._inputs._pictures import find_pictures
@@ -22,6 +22,7 @@ __all__ = [
     "StoredImages",
     "check_samples",
     "find_digests",
+    "find_missing",
     "find_paths",
     "find_pictures",
     "learn_format",

@@ -97,6 +97,12 @@ def find_digests(images, folder):
     return FileDigests(folder).find(images.paths)
 
 
+def find_missing(digests, found):
+    """Return the places of what is not found yet; of equal digests, of the first."""
+    first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
+    return np.array(sorted(i for d, i in first.items() if d not in found), dtype=int)
+
+
 def _digest_row(row):
     name = repr((row.shape, row.dtype.str)).encode()
     content = np.ascontiguousarray(row).tobytes()
@@ -138,15 +144,14 @@ class PixelStore:
             self._forget_damaged(images[:1].nbytes)
             digests = find_digests(images, self.folder)
             slots = self.table.select(set(digests))
-            first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
-            missing = sorted(i for d, i in first.items() if d not in slots)
+            missing = find_missing(digests, slots)
             images.check(missing)
             n_there = self._n_bytes()
             if not _has_room(len(missing) * images[:1].nbytes, self.folder, n_there):
                 return _explain_lazy(images, self.folder)
             for start in range(0, len(missing), _CHUNK):
                 part = missing[start : start + _CHUNK]
-                slots |= self._add(images[np.array(part)], [digests[i] for i in part])
+                slots |= self._add(images[part], [digests[i] for i in part])
         content = hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest()
         places = np.array([slots[digest][0] for digest in digests])
         return StoredImages(

@@ -77,7 +77,7 @@ def learn_samples(
     shape = None if image_shape is None else _checked_shape(image_shape)
     if paths is not None and preparation is None:
         preparation = Preparation(DEFAULT_IMAGE_SHAPE if shape is None else shape)
-    if preparation is not None and (paths is not None or preparation.crop is not None):
+    if _is_prepared(paths, preparation):
         images, spec = _prepare(X, paths, pictures, shape, validate, preparation)
         images = images if is_lazy else hold_images(images, folder)
         format = preparation.find_format(images)
@@ -88,6 +88,13 @@ def learn_samples(
     passed_shape = X.shape[1:]
     X = _as_images(X, image_shape)
     return X, InputSpec(learn_format(X), passed_shape)
+
+
+def _is_prepared(paths, preparation):
+    """Say whether samples are brought to the size that an encoder expects."""
+    if preparation is None:
+        return False
+    return paths is not None or preparation.crop is not None
 
 
 def _prepare(X, paths, pictures, shape, validate, preparation):
@@ -143,8 +150,7 @@ def check_samples(X, spec, name, validate=check_array):
         Says what was given, what is needed and what to do.
     """
     X, paths, pictures = _look_inside(X)
-    preparation = spec.preparation
-    if preparation is not None and (paths is not None or preparation.crop is not None):
+    if _is_prepared(paths, spec.preparation):
         images = _prepare_as_fitted(X, spec, paths, pictures, validate)
         return images if spec.is_lazy else hold_images(images)
     if paths is not None or pictures is not None:

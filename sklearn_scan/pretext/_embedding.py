@@ -10,7 +10,7 @@ import torch
 
 from sklearn_scan._devices import send
 from sklearn_scan._engine import exact_inference, kept_memory
-from sklearn_scan._inputs import LazyImages, find_digests
+from sklearn_scan._inputs import LazyImages, find_digests, find_missing
 
 # Images in a batch on a GPU; and the decoded bytes, and most images, on a CPU, whose
 # caches then hold what a layer leaves to the next: batches of 16 to 32 images of 224
@@ -64,7 +64,7 @@ def embed_images(encoder, images, format, runtime, *, store=None, say=None):
             with store.held():
                 # Others may have computed some while we waited.
                 found = store.fetch(digests)
-                wanted = _find_missing(digests, found)
+                wanted = find_missing(digests, found)
                 if say and len(wanted) < len(images):
                     n_kept = len(images) - len(wanted)
                     say(f"{n_kept:,} of {len(images):,} images taken from the cache")
@@ -76,12 +76,6 @@ def embed_images(encoder, images, format, runtime, *, store=None, say=None):
         embedding = np.stack([found[digest] for digest in digests])
     record = {"images": len(images), "embedded": n_embedded}
     return embedding, record | {"seconds": time.perf_counter() - begin}
-
-
-def _find_missing(digests, found):
-    """Return the places of images without features; of equal ones, of the first."""
-    first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
-    return np.array(sorted(i for d, i in first.items() if d not in found), dtype=int)
 
 
 def _keep(parts, digests, store):

@@ -9,6 +9,7 @@ Views are left out, which have no gradient, and are told by other tests.
 import numpy as np
 import pytest
 import torch
+from helpers import TASKS
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sklearn_scan import SCANClustering, TrainingConfig, pretext
@@ -45,18 +46,6 @@ class Seen(TorchDispatchMode):
         assert name != "bincount" or len(args) < 2 or args[1] is None
         self.names.add(name)
         return function(*args, **(kwargs or {}))
-
-
-TASKS = (
-    pretext.SimCLR,
-    pretext.MoCo,
-    pretext.BYOL,
-    pretext.VICReg,
-    pretext.InstanceDiscrimination,
-    pretext.RotNet,
-    pretext.FeatureDecoupling,
-    pretext.DeepCluster,
-)
 
 
 @pytest.mark.parametrize(

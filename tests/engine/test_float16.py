@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers import TASKS
 
 from sklearn_scan import SCANClustering, TrainingConfig, pretext
 from sklearn_scan._engine import Runtime, _runtime
@@ -12,16 +13,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 IMAGES = np.random.default_rng(0).random((40, 8, 8), dtype=np.float32)
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
-TASKS = (
-    pretext.SimCLR,
-    pretext.MoCo,
-    pretext.BYOL,
-    pretext.VICReg,
-    pretext.InstanceDiscrimination,
-    pretext.RotNet,
-    pretext.FeatureDecoupling,
-    pretext.DeepCluster,
-)
 
 
 class Scaler(torch.amp.GradScaler):

@@ -4,25 +4,15 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import TASKS
 from sklearn.datasets import load_digits
 from torch.overrides import TorchFunctionMode
 
-from sklearn_scan import SCANClustering, TrainingConfig, pretext
+from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan._engine import StageNet
 
 pytestmark = pytest.mark.filterwarnings(
     "default::sklearn.exceptions.ConvergenceWarning"
-)
-
-TASKS = (
-    pretext.SimCLR,
-    pretext.MoCo,
-    pretext.BYOL,
-    pretext.VICReg,
-    pretext.InstanceDiscrimination,
-    pretext.RotNet,
-    pretext.FeatureDecoupling,
-    pretext.DeepCluster,
 )
 
 
