@@ -21,6 +21,7 @@ from sklearn_scan._engine._data import (
 from sklearn_scan._engine._fingerprint import fingerprint
 from sklearn_scan._engine._memory_budget import inference_batch, make_step
 from sklearn_scan._engine._net import StageNet
+from sklearn_scan._engine._optimizers import OPTIMIZERS
 from sklearn_scan._engine._progress import FitProgress
 from sklearn_scan._engine._row_store import RowStore
 from sklearn_scan._engine._runtime import (
@@ -30,7 +31,7 @@ from sklearn_scan._engine._runtime import (
     spawn_seeds,
     training_turn,
 )
-from sklearn_scan._engine._schedule import LR_SCHEDULES, OPTIMIZERS, Schedule
+from sklearn_scan._engine._schedule import LR_SCHEDULES, Schedule
 from sklearn_scan._engine._stage import Stage
 from sklearn_scan._engine._trainer import (
     Trainer,

@@ -3,7 +3,6 @@
 
 import math
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from skorch.callbacks import Callback, LRScheduler
@@ -11,13 +10,7 @@ from torch.optim import lr_scheduler
 
 from sklearn_scan._engine._data import n_even_batches
 from sklearn_scan._engine._net import StopStage
-
-# Every optimizer with a name. Fused: one kernel instead of a dozen per parameter.
-OPTIMIZERS = {
-    "adam": partial(torch.optim.Adam, fused=True),
-    "adamw": partial(torch.optim.AdamW, fused=True),
-    "sgd": partial(torch.optim.SGD, momentum=0.9, fused=True),
-}
+from sklearn_scan._engine._optimizers import OPTIMIZERS
 
 LR_SCHEDULES = ("one_cycle", "cosine", "constant")
 

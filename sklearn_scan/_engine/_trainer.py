@@ -28,6 +28,7 @@ from sklearn_scan._engine._memory_budget import (
     measure_sample,
 )
 from sklearn_scan._engine._net import StageNet
+from sklearn_scan._engine._optimizers import OPTIMIZERS
 from sklearn_scan._engine._progress import FitProgress
 from sklearn_scan._engine._runtime import Runtime, exact_inference
 from sklearn_scan._warnings import warn_user
@@ -204,6 +205,8 @@ def wrap_trained(module, criterion, runtime):
     net = StageNet(
         module.to(runtime.device, memory_format=torch.channels_last),
         criterion=criterion,
+        # Never used, but skorch makes one.
+        optimizer=OPTIMIZERS["sgd"],
         runtime=runtime,
         device=runtime.device,
     )

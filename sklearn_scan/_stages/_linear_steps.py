@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from sklearn_scan._engine import OPTIMIZERS
 from sklearn_scan._losses import scan_loss
 
 # Samples in a step.
@@ -75,7 +76,7 @@ def minimise_loss(heads, features, draw_pairs, entropy_weight, n_steps, lr):
 
 
 def _begin_steps(heads, n_steps, lr):
-    optimizer = torch.optim.AdamW(heads.parameters(), lr=lr, fused=True)
+    optimizer = OPTIMIZERS["adamw"](heads.parameters(), lr=lr)
     lr_schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         lr,

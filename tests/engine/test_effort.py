@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from torch import nn
 
 import sklearn_scan
 from sklearn_scan import SCANClustering
-from sklearn_scan._engine import Schedule, _allocator
+from sklearn_scan._engine import OPTIMIZERS, Schedule, _allocator
 from sklearn_scan._engine._allocator import kept_memory
 from sklearn_scan._engine._net import StopStage
 from sklearn_scan._engine._schedule import PausingCycle
@@ -254,6 +255,52 @@ def test_importing_the_package_imports_nothing_heavy():
         [sys.executable, "-c", statement], capture_output=True, text=True, check=True
     ).stdout.split()
     assert not {"torch", "sklearn", "skorch", "scipy", "faiss"} & set(found)
+
+
+def test_fitting_does_not_import_the_compiler_of_torch():
+    statement = """
+import sys
+import numpy as np
+from sklearn_scan import SCANClustering, TrainingConfig
+from sklearn_scan.pretext import SimCLR
+
+images = np.random.default_rng(0).integers(0, 255, (60, 8, 8), dtype=np.uint8)
+once = TrainingConfig(epochs=1)
+SCANClustering(
+    3, pretext=SimCLR(epochs=1), clustering=once, self_labeling=once, random_state=0
+).fit(images)
+print(*sys.modules)
+"""
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", statement],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert "torch.optim" in found
+    assert "torch._dynamo" not in found
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_optimizers_step_as_those_of_torch(name):
+    def run(make):
+        weight = nn.Parameter(torch.arange(3.0))
+        optimizer = make([weight])
+        for _ in range(3):
+            optimizer.zero_grad()
+            (weight**2).sum().backward()
+            optimizer.step()
+        return weight, optimizer.state_dict()
+
+    of_torch = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}[name]
+    arguments = OPTIMIZERS[name].keywords
+    expected, state = run(
+        lambda weights: getattr(torch.optim, of_torch)(weights, lr=0.1, **arguments)
+    )
+    found, found_state = run(lambda weights: OPTIMIZERS[name](weights, lr=0.1))
+    assert torch.equal(found, expected)
+    assert found.is_leaf and found.requires_grad
+    assert found_state["param_groups"] == state["param_groups"]
 
 
 @pytest.mark.parametrize(
