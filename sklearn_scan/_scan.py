@@ -215,10 +215,11 @@ class SCANClustering(
     *Choosing without labels.* The reference chooses heads and epochs by the SCAN loss
     on its test images. Here there is only `X`: heads on rows are chosen by the
     normalised cut of their clusters in the graph of neighbours, heads on a trained
-    embedding by the loss on training samples. The result of self-labelling is kept if
-    it is about as confident as before, agrees with the earlier confident answers and is
-    invariant under views; that of the clustering on views, if this holds or the loss is
-    no higher. See `history_["selection"]`, and "How it works" for the limits.
+    embedding by the loss on training samples. The result of the clustering on views is
+    kept if its loss is no higher, or if it is about as confident as before, agrees with
+    the earlier confident answers and is invariant under views. So is that of
+    self-labelling, which must agree in any case. See `history_["selection"]`, and "How
+    it works" for the limits.
 
     *Clusters of very different size.* The loss prefers clusters of equal size. Where a
     partition of the embedding cuts off clearly fewer neighbours, heads follow its sizes

@@ -808,8 +808,22 @@ FAULTS = [
     Fault(
         "self-labelling is kept whatever it did",
         "_stages/_selection.py",
-        'kept = self.keep == "last" or is_improvement(comparison)',
-        "kept = True",
+        'kept = self.keep == "last" or (is_better and not loses_clusters)',
+        "kept = not loses_clusters",
+        "wiring",
+    ),
+    Fault(
+        "self-labelling may say something else",
+        "_stages/_selection.py",
+        'agrees = is_as_good(comparison, ["agreement"])',
+        "agrees = True",
+        "wiring",
+    ),
+    Fault(
+        "self-labelling with a lower loss is discarded",
+        "_stages/_selection.py",
+        "is_lower = loss <= self.loss < np.inf",
+        "is_lower = False",
         "wiring",
     ),
     Fault(

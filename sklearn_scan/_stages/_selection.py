@@ -9,7 +9,7 @@ from sklearn_scan._losses import is_confident
 # What answers may lose where they replace others: of the share of confident samples
 # (a little, as some answers prove to be doubtful), of the agreement with earlier
 # confident answers, and of the invariance under views.
-_MOST_LOST = {"confident": 0.1, "agreement": 0.05, "invariance": 0.005}
+_MOST_LOST = {"confident": 0.05, "agreement": 0.05, "invariance": 0.005}
 
 
 class Selector:
@@ -67,15 +67,17 @@ class Selector:
         # False for nan, where training diverged.
         is_lower = loss <= (np.inf if self.keep == "last" else self.loss)
         has_start = np.isfinite(self.loss)
-        is_better = has_start and np.isfinite(loss) and is_improvement(comparison)
+        is_better = has_start and np.isfinite(loss) and is_as_good(comparison)
         kept = bool(is_lower or is_better)
         self._decide("clustering", candidate, loss, comparison, kept)
 
     def choose_self_labeled(self, candidate):
         """Choose between the best network and what self-labelling has made of it.
 
-        The SCAN loss is not used here, since it penalises correct answers for samples
-        whose mined neighbours are of another kind. See `is_improvement`.
+        The candidate must agree with earlier confident answers. Beyond that, a lower
+        SCAN loss speaks for it, but a higher one does not speak against it, since the
+        loss penalises correct answers for samples whose mined neighbours are of another
+        kind: then it must be about as confident and as invariant. See `is_as_good`.
 
         Returns
         -------
@@ -84,8 +86,11 @@ class Selector:
         """
         loss, comparison = self._measure_loss(candidate), self._compare(candidate)
         loses_clusters = self.keep == "best" and self._loses_clusters(candidate)
-        kept = self.keep == "last" or is_improvement(comparison)
-        kept = bool(kept and np.isfinite(loss) and not loses_clusters)
+        is_lower = loss <= self.loss < np.inf
+        agrees = is_as_good(comparison, ["agreement"])
+        is_better = (is_lower and agrees) or is_as_good(comparison)
+        kept = self.keep == "last" or (is_better and not loses_clusters)
+        kept = bool(kept and np.isfinite(loss))
         self._decide("self_labeling", candidate, loss, comparison, kept)
         if loses_clusters:
             return (
@@ -159,6 +164,15 @@ def compare_answers(before, after, threshold):
     }
 
 
-def is_improvement(comparison):
-    """Say whether answers are about as confident, as consistent and as invariant."""
-    return all(old - new <= _MOST_LOST[name] for name, (old, new) in comparison.items())
+def is_as_good(comparison, names=tuple(_MOST_LOST)):
+    """Say whether answers are about as confident, consistent and invariant as before.
+
+    Parameters
+    ----------
+    comparison : dict of tuple of float
+        See `compare_answers`.
+    names : sequence of str, default=("confident", "agreement", "invariance")
+        What is compared.
+    """
+    losses = {name: comparison[name][0] - comparison[name][1] for name in names}
+    return all(lost <= _MOST_LOST[name] for name, lost in losses.items())

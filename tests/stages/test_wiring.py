@@ -26,7 +26,7 @@ from sklearn_scan._stages import (
     find_prototypes,
     search_heads,
 )
-from sklearn_scan._stages._selection import compare_answers, is_improvement
+from sklearn_scan._stages._selection import compare_answers, is_as_good
 from sklearn_scan._stages._self_labeling import SelfLabelingNetwork
 from sklearn_scan.pretext import SimCLR
 
@@ -449,7 +449,7 @@ def test_self_labelling_is_judged_by_sure_answers(
 ):
     before, after = one_hot(OLD), one_hot(new, confidence)
     comparison = compare_answers((before, 0.9), (after, invariance), 0.99)
-    assert is_improvement(comparison) == is_better
+    assert is_as_good(comparison) == is_better
 
 
 def test_the_scan_loss_does_not_judge_self_labelling(images, trained, monkeypatch):
@@ -461,6 +461,22 @@ def test_the_scan_loss_does_not_judge_self_labelling(images, trained, monkeypatc
     first, second = clusterer.history_["selection"]
     assert second["loss"] > first["loss"]
     assert second["kept"]
+
+
+@pytest.mark.parametrize(("losses", "kept"), [((2.0, 1.0), True), ((1.0, 2.0), False)])
+def test_less_confident_answers_are_kept_if_their_loss_is_lower(
+    images, trained, monkeypatch, losses, kept
+):
+    monkeypatch.setattr(
+        "sklearn_scan._scan.self_label", lambda network, *_: scale_heads(network, 0.5)
+    )
+    losses = iter(losses)
+    monkeypatch.setattr("sklearn_scan._stages.Evaluator.loss", lambda *_: next(losses))
+    clusterer = quick(trained, keep="best", threshold=0.6, self_labeling=once())
+    first, second = clusterer.fit(images).history_["selection"]
+    assert second["confident"] < first["confident"] - 0.1
+    assert second["agreement"] == 1
+    assert second["kept"] == kept
 
 
 def test_self_labelling_that_says_something_else_is_discarded(
