@@ -110,7 +110,7 @@ class SCANClustering(
     n_heads : int or "auto", default="auto"
         Heads that are trained, of which one is kept; like `n_init` of KMeans. "auto" is
         60 where they are searched on an embedding that was trained on `X`, and 20
-        elsewhere.
+        elsewhere. On such an embedding the best 20 are trained to the end.
     pretext : "auto" or transformer, default="auto"
         Step 1. "auto" is :class:`~sklearn_scan.pretext.SimCLR` for images (and for
         rows, if `encoder` is given); other rows are used as they are. Or an unfitted

@@ -834,6 +834,20 @@ FAULTS = [
         "wiring",
     ),
     Fault(
+        "the shortlist has the worst heads",
+        "_stages/_head_search.py",
+        "best = losses.argsort()[:_MOST_TRAINED].tolist()",
+        "best = losses.argsort(descending=True)[:_MOST_TRAINED].tolist()",
+        "head_search",
+    ),
+    Fault(
+        "heads on rows are shortlisted by the loss",
+        "_stages/_head_search.py",
+        "if partitions and samples.is_learned:",
+        "if partitions:",
+        "head_search",
+    ),
+    Fault(
         "heads begin at random",
         "_stages/_head_search.py",
         "fit_partitions(heads, graph.rows, partitions)",

@@ -74,11 +74,11 @@ class LinearHeads(nn.Module):
             logits = torch.addmm(bias, weight, features.float().T)
         return logits.view(self.n_heads, self.n_classes, -1).transpose(1, 2)
 
-    def select(self, head):
-        """Return head number `head` as `LinearHeads` of its own."""
-        alone = LinearHeads(self.linear.in_features, self.n_classes)
-        rows = slice(head * self.n_classes, (head + 1) * self.n_classes)
+    def select(self, *chosen):
+        """Return the heads of these numbers as `LinearHeads` of their own."""
+        selected = LinearHeads(self.linear.in_features, self.n_classes, len(chosen))
         with torch.no_grad():
-            alone.linear.weight.copy_(self.linear.weight[rows])
-            alone.linear.bias.copy_(self.linear.bias[rows])
-        return alone.to(self.linear.weight.device)
+            for new, old in zip(selected.parameters(), self.parameters(), strict=True):
+                by_head = old.unflatten(0, (self.n_heads, self.n_classes))
+                new.copy_(by_head[list(chosen)].flatten(0, 1))
+        return selected.to(self.linear.weight.device)

@@ -204,6 +204,7 @@ def test_selecting_a_head_keeps_its_logits(device):
         alone = heads.select(k)
         assert alone.n_heads == 1
         torch.testing.assert_close(alone(features), logits[k : k + 1])
+    torch.testing.assert_close(heads.select(2, 0)(features), logits[[2, 0]])
     assert not torch.allclose(logits[0], logits[1])
 
 

@@ -13,25 +13,42 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 from sklearn_scan import SCANClustering, TrainingConfig
-from sklearn_scan._engine import NeighborPairs, SampleDraw
+from sklearn_scan._engine import NeighborPairs, SampleDraw, Schedule
+from sklearn_scan._engine._trainer import Trainer
 from sklearn_scan._inputs import ArraySource, learn_format
 from sklearn_scan._losses import SCANLoss
 from sklearn_scan._nets import ClusterNetwork, LinearHeads
 from sklearn_scan._stages import Evaluator, MinedSamples, search_heads
 from sklearn_scan._stages._following import follow_partition, respect_sizes
 from sklearn_scan._stages._graph import GraphSample, predict_labels
-from sklearn_scan._stages._head_search import project
+from sklearn_scan._stages._head_search import project, shortlist_heads
 from sklearn_scan._stages._linear_steps import fit_partitions
 from sklearn_scan._stages._partitions import embed_graph, find_partitions, measure_cut
 from sklearn_scan._stages._polishing import polish_head
 from sklearn_scan.metrics import hungarian_accuracy_score
 from sklearn_scan.neighbors import choose_metric, mine_neighbors
+from sklearn_scan.pretext import SimCLR
 
 # Two rings, which k-means cuts and neighbours tell apart.
 ANGLES = np.linspace(0, 2 * np.pi, 200, endpoint=False)
 CIRCLE = np.column_stack([np.cos(ANGLES), np.sin(ANGLES)])
 RINGS = np.concatenate([CIRCLE, 4 * CIRCLE]).astype(np.float32)
 RING = np.repeat([0, 1], 200)
+
+
+def clusters_of_rows(n_heads, is_learned=True):
+    """Return samples in three blobs, and heads at random on them."""
+    X, y = make_blobs(150, centers=3, random_state=0)
+    X = X.astype(np.float32)
+    source = ArraySource(X, learn_format(X), torch.device("cpu"))
+    neighbors = mine_neighbors(X, 5, metric="euclidean")
+    torch.manual_seed(0)
+    heads = LinearHeads(2, 3, n_heads)
+    return (
+        MinedSamples(source, neighbors, is_learned=is_learned),
+        ClusterNetwork(nn.Identity(), heads, nn.Identity()),
+        y,
+    )
 
 
 # Where heads begin.
@@ -89,6 +106,49 @@ def test_heads_learn_the_partitions_that_they_are_given():
     labels = heads(rows).argmax(dim=2).numpy()
     assert (labels[0] == y).mean() > 0.9
     assert (labels[1] == (y + 1) % 3).mean() > 0.9
+
+
+@pytest.mark.parametrize("n_epochs", [0, 400])
+def test_the_shortlist_has_the_heads_with_the_lowest_losses(n_epochs):
+    samples, network, _ = clusters_of_rows(n_heads=30)
+    schedule = Schedule(epochs=n_epochs, batch_size=512, lr=1e-2)
+    before = Evaluator(samples, 5.0).losses(network)
+    features = torch.tensor(samples.source.array)
+    pairs, loss = samples.make_pairs(), SCANLoss(5.0)
+    shortlist_heads(network, samples, features, pairs, loss, schedule)
+    after = Evaluator(samples, 5.0).losses(network)
+    assert network.heads.n_heads == 20
+    if n_epochs:
+        assert after.max() < before.sort().values[:20].mean()
+    else:
+        torch.testing.assert_close(after, before.sort().values[:20])
+
+
+def test_twenty_heads_need_no_shortlist():
+    samples, network, _ = clusters_of_rows(n_heads=20)
+    heads = network.heads
+    shortlist_heads(network, samples, None, None, None, None)
+    assert network.heads is heads
+
+
+@pytest.mark.parametrize(("is_learned", "n_kept"), [(True, 20), (False, 30)])
+def test_heads_on_a_learned_embedding_are_shortlisted(monkeypatch, is_learned, n_kept):
+    """On rows the cut decides, of which the loss tells little."""
+    trained = []
+    original = Trainer.run
+
+    def run(trainer, stage):
+        if stage.name == "head_search":
+            trained.append(stage.module.heads.n_heads)
+        return original(trainer, stage)
+
+    monkeypatch.setattr(Trainer, "run", run)
+    images = load_digits().images[:100]
+    X = images if is_learned else images.reshape(100, -1)
+    pretext = SimCLR(epochs=1) if is_learned else "auto"
+    parameters = {"clustering": None, "self_labeling": None, "random_state": 0}
+    SCANClustering(3, n_heads=30, pretext=pretext, **parameters).fit(X)
+    assert trained == [n_kept]
 
 
 @pytest.mark.parametrize(("sizes", "seed"), [((300, 60, 30), 0), ((900, 30, 15), 1)])
