@@ -1099,6 +1099,70 @@ FAULTS = [
         "shown < -1",
         "gallery_edits",
     ),
+    # The command line.
+    Fault(
+        "a cell of the table begins a formula",
+        "_cli/_labels.py",
+        'return f"./{name}" if name.startswith(_BEGINS_FORMULA) else name',
+        "return name",
+        "names",
+    ),
+    Fault(
+        "texts of the table are in quotes only where they must be",
+        "_cli/_labels.py",
+        "quoting=csv.QUOTE_NONNUMERIC",
+        "quoting=csv.QUOTE_MINIMAL",
+        "names",
+    ),
+    Fault(
+        "file names that are no text cannot be kept",
+        "_disk/_digests.py",
+        "self.table.select(set(map(os.fsencode, places)))",
+        "self.table.select(set(places))",
+        "cluster",
+    ),
+    Fault(
+        "the command writes into the folder of others",
+        "_cli/_folder.py",
+        "others = self._list_all()",
+        "others = []",
+        "cluster",
+    ),
+    Fault(
+        "results of other settings stay",
+        "_cli/_run.py",
+        "self.out.discard(set(listed) - set(files))",
+        "pass",
+        "cluster",
+    ),
+    Fault(
+        "a picture that has changed is not seen",
+        "_cli/_run.py",
+        'digest.update(f"{status.st_size} {status.st_mtime_ns}\\0".encode())',
+        'digest.update(f"{status.st_size}\\0".encode())',
+        "cluster",
+    ),
+    Fault(
+        "a run from scratch that goes on decodes anew",
+        "_cli/_run.py",
+        "with config_context(in_memory_bytes=0):",
+        "with config_context():",
+        "cluster",
+    ),
+    Fault(
+        "the model goes on writing into the cache of its run",
+        "_cli/_model.py",
+        "clusterer.pretext_.memory = None",
+        "pass",
+        "cluster predict",
+    ),
+    Fault(
+        "errors on the command line hold control characters",
+        "_cli/_errors.py",
+        "click.echo(printable(shown.getvalue()), nl=False, err=True)",
+        "click.echo(shown.getvalue(), nl=False, err=True)",
+        "names",
+    ),
 ]
 
 

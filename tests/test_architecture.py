@@ -10,6 +10,8 @@ import sklearn_scan
 
 ROOT = Path(sklearn_scan.__file__).parent
 LAYERS = (
+    {"__main__"},
+    {"_cli"},
     {"recipes", "inspection"},
     {"_scan"},
     {"_predict", "_params"},

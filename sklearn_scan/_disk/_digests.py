@@ -27,7 +27,8 @@ class FileDigests:
     """
 
     def __init__(self, folder):
-        columns = ("path TEXT", "size INTEGER", "changed INTEGER", "digest BLOB")
+        # Paths as bytes: the names of files may be no text.
+        columns = ("path BLOB", "size INTEGER", "changed INTEGER", "digest BLOB")
         self.table = Table(Path(folder) / "sklearn_scan_files.sqlite", "files", columns)
 
     def find(self, paths):
@@ -39,9 +40,10 @@ class FileDigests:
             Existing files.
         """
         places = [os.path.abspath(path) for path in paths]
-        kept, digests = self.table.select(set(places)), {}
+        kept, digests = self.table.select(set(map(os.fsencode, places))), {}
         statuses = {place: os.stat(place) for place in places}
-        for place, (*seen, digest) in kept.items():
+        for name, (*seen, digest) in kept.items():
+            place = os.fsdecode(name)
             status = statuses[place]
             if seen == [status.st_size, status.st_mtime_ns]:
                 digests[place] = digest
@@ -58,9 +60,9 @@ class FileDigests:
         """Keep digests of files that have settled, by what they were beforehand."""
         now = time.time()
         self.table.insert(
-            (place, statuses[place].st_size, statuses[place].st_mtime_ns, digest)
-            for place, digest in digests.items()
-            if now - statuses[place].st_mtime > _SECONDS_UNTIL_SETTLED
+            (os.fsencode(place), status.st_size, status.st_mtime_ns, digests[place])
+            for place, status in statuses.items()
+            if place in digests and now - status.st_mtime > _SECONDS_UNTIL_SETTLED
         )
 
 
