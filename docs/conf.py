@@ -99,7 +99,11 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["theme-version"],
 }
-html_sidebars = {"index": [], "getting_started": [], "changes": []}
+# Pages without others below them have nothing to show in the bar on the left.
+html_sidebars = {
+    page: [] for page in ("index", "getting_started", "reproduction", "speed", "changes")
+}
+toc_object_entries_show_parents = "hide"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 

@@ -27,7 +27,12 @@ ROOT = Path(sklearn_scan.__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 QUESTIONS = sorted(path.stem for path in (DOCS / "questions").glob("*.md"))
 PAGES = ("README.md", "docs/getting_started.md", "docs/data.md", "docs/embeddings.md")
-PAGES += ("docs/searching.md", "docs/gallery.md", "docs/photographs.md")
+PAGES += (
+    "docs/searching.md",
+    "docs/paper.md",
+    "docs/gallery.md",
+    "docs/photographs.md",
+)
 PAGES += tuple(f"docs/questions/{name}.md" for name in QUESTIONS if name != "index")
 MODULES = ("", ".pretext", ".neighbors", ".metrics", ".inspection", ".recipes")
 
