@@ -17,10 +17,12 @@ from docutils import nodes
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path[:0] = [str(ROOT), str(HERE), str(ROOT / "benchmarks")]
-# Examples run in processes of their own, and find the package as this one does.
+# Examples run in processes of their own, which find the package as this one does, and
+# two at a time: each on one core, as threads that wait for each other help nobody.
 os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    [str(ROOT), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import _results  # noqa: E402
 
@@ -73,6 +75,7 @@ sphinx_gallery_conf = {
     "doc_module": ("sklearn_scan",),
     "reference_url": {"sklearn_scan": None},
     "reset_argv": "_gallery.give_arguments",
+    "parallel": 2,
     "remove_config_comments": True,
     "show_signature": False,
     "download_all_examples": False,
@@ -100,9 +103,8 @@ html_theme_options = {
     "footer_end": ["theme-version"],
 }
 # Pages without others below them have nothing to show in the bar on the left.
-html_sidebars = {
-    page: [] for page in ("index", "getting_started", "reproduction", "speed", "changes")
-}
+_ALONE = ("index", "getting_started", "reproduction", "speed", "changes")
+html_sidebars = {page: [] for page in _ALONE}
 toc_object_entries_show_parents = "hide"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
