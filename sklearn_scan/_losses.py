@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the stages minimise: the losses of equations 2 and 3 of the SCAN paper.
+"""What the stages minimise: the losses of the SCAN paper, equation 2 and section 2.3.
 
 Losses are computed in log space, and in float32 at least, whatever the precision of the
 networks.

@@ -202,7 +202,7 @@ class SCANClustering(
         Shape of one image as given; None for rows.
     n_features_in_ : int
         Length of the second axis of `X`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Column names, where `X` had any.
 
     See Also

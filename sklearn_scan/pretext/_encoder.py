@@ -47,7 +47,7 @@ _SHARED_ATTRIBUTES = """net_ : skorch.NeuralNet
         The files, where `X` was a folder or paths.
     n_features_in_ : int
         Length of the second axis of `X`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Column names, where `X` had any."""
 
 
