@@ -88,7 +88,8 @@ _SHARED_PARAMETERS = """encoder : str, class or callable, default="auto"
     random_state : int, RandomState instance or None, default=None
         Determines all random choices. Pass an int for reproducible results.
     verbose : int, default=0
-        1 prints a line per epoch."""
+        1 prints a line that grows in a terminal and in a notebook; a log is told every
+        minute, and at the end. 2 prints a line per epoch."""
 
 
 class BasePretext(BaseEncoder):

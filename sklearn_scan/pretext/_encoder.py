@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sklearn_scan._compat import CallbackSupportMixin, StrOptions, with_callbacks
+from sklearn_scan._console import SILENT
 from sklearn_scan._engine import (
     FitProgress,
     Runtime,
@@ -146,7 +147,7 @@ class BaseEncoder(
         runtime = Runtime.resolve(self.device, self.precision)
         context = self._init_callback_context(max_subtasks=1)
         context.call_on_fit_task_begin(estimator=self, X=X)
-        progress = FitProgress(self, context, self.verbose, X, y)
+        progress = FitProgress(self, context, self._open_console(), X, y)
         # There from the start, so that callbacks can read it.
         self.history_ = progress.history.setdefault("pretext", [])
         self.fit_samples(X, self.input_spec_, Trainer(runtime, progress))
@@ -169,7 +170,7 @@ class BaseEncoder(
         check_is_fitted(self, "net_")
         # Inference is float32, also where there is no other precision.
         runtime = Runtime.resolve(self.device, "float32")
-        return self.embed_samples(self._check_samples(X), runtime)
+        return self.embed_samples(self._check_samples(X), runtime, self._open_console())
 
     # For `SCANClustering`: checked samples, and nothing that `fit` does besides.
 
@@ -203,8 +204,8 @@ class BaseEncoder(
             )
         return embedding
 
-    def embed_samples(self, X, runtime):
-        """Embed checked samples."""
+    def embed_samples(self, X, runtime, console=SILENT):
+        """Embed checked samples; tell the console, where this takes long."""
         source = self._open(X, runtime)
         return infer(self.make_embedder().to(runtime.device), source).numpy()
 
