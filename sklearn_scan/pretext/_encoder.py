@@ -6,6 +6,7 @@ that take checked samples, with the `InputSpec` that it has learned of them.
 """
 
 import copy
+import inspect
 from abc import ABC, abstractmethod
 from functools import cache, partial
 from typing import Any, Self
@@ -52,6 +53,18 @@ _SHARED_ATTRIBUTES = """net_ : skorch.NeuralNet
         Column names, where `X` had any."""
 
 
+def fill_docstring(cls, **texts):
+    """Put into the docstring of a class what those of several classes share.
+
+    The margin is taken away from both: since Python 3.13 the docstring has none.
+    """
+    if cls.__doc__:
+        cls.__doc__ = inspect.cleandoc(cls.__doc__)
+        for name, text in texts.items():
+            text = inspect.cleandoc(text)
+            cls.__doc__ = cls.__doc__.replace(f"{{{name}}}", text)
+
+
 def forget(estimator):
     """Drop what an earlier fit has learned.
 
@@ -94,8 +107,7 @@ class BaseEncoder(
         # A subclass names the parameters that it adds.
         inherited = super(cls, cls)._parameter_constraints
         cls._parameter_constraints = inherited | cls._parameter_constraints
-        if cls.__doc__:
-            cls.__doc__ = cls.__doc__.replace("{shared_attributes}", _SHARED_ATTRIBUTES)
+        fill_docstring(cls, shared_attributes=_SHARED_ATTRIBUTES)
 
     @abstractmethod
     def build(self, source):
