@@ -2,8 +2,10 @@
 # make test    what continuous integration runs: lint, tests
 # make docs    the documentation, with all examples run, into build/docs
 # make bench   accuracy and time with the defaults; e.g. make bench ARGS="--seeds 2"
-# make lint    the lint alone
+# make lint    the lint and the type checker alone
 # make linkcheck   whether external links of the documentation lead somewhere
+# make dist    build wheel and source distribution into dist/, and check them
+# make smoke   try the wheel in a new environment; e.g. make smoke PYTHON=python3.13
 # make clean   remove .venv and what tools left behind
 #
 # Each target installs what it needs into .venv, once: .venv/.installed is newer than
@@ -16,7 +18,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 INSTALLED_DOCS := .venv/.installed-docs
 
-.PHONY: demo test docs bench lint linkcheck clean
+.PHONY: demo test docs bench lint linkcheck dist smoke clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/plot_digits.py $(ARGS)
@@ -36,9 +38,24 @@ bench: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
+
+dist: $(INSTALLED)
+	$(BIN)/python -m pip install -e ".[release]"
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+
+# In a folder of its own, which goes with what was installed: torch takes 6 GB.
+smoke:
+	environment=$$(mktemp -d) && trap 'rm -rf "$$environment"' EXIT && \
+	$(PYTHON) -m venv "$$environment" && \
+	"$$environment/bin/pip" install dist/*.whl && \
+	"$$environment/bin/python" -I tests/release/smoke.py
 
 clean:
-	rm -rf .venv build dist .pytest_cache .ruff_cache *.egg-info
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache *.egg-info
 	rm -rf docs/api/generated docs/api/backreferences docs/auto_examples
 	rm -f docs/sg_execution_times.rst
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -38,8 +38,8 @@ output = parser.parse_args().output
 # Cluster the images
 # ------------------
 #
-# The images are all that is given, and the defaults are left as they are. For every
-# epoch a line says how long the stage will take.
+# The images are all that is given, and the defaults are left as they are. One line per
+# stage says how long it will take, and then what came of it.
 
 digits = load_digits()
 images = digits.images

@@ -16,6 +16,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_scan._console import SILENT
 from sklearn_scan._inputs import ArraySource, LazyImages, learn_format
 from sklearn_scan.neighbors import choose_metric
 from sklearn_scan.pretext._caching import identify_pretext
@@ -137,9 +138,9 @@ class TrainableBackbone:
         """Fit the pretext, or fetch it from the cache; return the embedding of `X`."""
         return self.pretext.fit_embed(X, self.input_spec, context.trainer)
 
-    def embed(self, X, runtime):
+    def embed(self, X, runtime, console=SILENT):
         """Embed checked samples."""
-        return self.pretext.embed_samples(X, runtime)
+        return self.pretext.embed_samples(X, runtime, console)
 
     def open(self, X, embedding, runtime):
         """Return what the network reads of checked samples: the samples."""
@@ -186,7 +187,7 @@ class FrozenBackbone(TrainableBackbone):
     def fit_embed(self, X, context):
         """Embed `X`, if it has the shape and range that the pretext was fitted on."""
         check_fitted_format(X, self)
-        return self.embed(X, context.runtime)
+        return self.embed(X, context.runtime, context.progress.console)
 
 
 class FixedBackbone:
@@ -232,7 +233,7 @@ class FixedBackbone:
         self.center = embedding.mean(axis=0)
         return embedding
 
-    def embed(self, X, runtime):
+    def embed(self, X, runtime, console=SILENT):
         """Transform checked samples."""
         return transform_rows(as_rows(X), self.pretext)
 
@@ -277,13 +278,14 @@ class KeptBackbone(FixedBackbone):
         """Load the encoder, if it is not fitted, and embed `X`."""
         if self.pretext.is_fitted:
             check_fitted_format(X, self)
-            return self.learn_embedding(self.embed(X, context.runtime))
+            console = context.progress.console
+            return self.learn_embedding(self.embed(X, context.runtime, console))
         trainer = context.trainer
         return self.learn_embedding(self.pretext.fit_embed(X, self.input_spec, trainer))
 
-    def embed(self, X, runtime):
+    def embed(self, X, runtime, console=SILENT):
         """Embed checked samples."""
-        return self.pretext.embed_samples(X, runtime)
+        return self.pretext.embed_samples(X, runtime, console)
 
 
 def check_fitted_format(X, backbone):

@@ -69,7 +69,8 @@ class PredictorMixin(
             What neighbours are mined in.
         """
         check_is_fitted(self, "net_")
-        return self._backbone.embed(self._check_samples(X), self._resolve_runtime())
+        X, runtime = self._check_samples(X), self._resolve_runtime()
+        return self._backbone.embed(X, runtime, self._open_console())
 
     def score(self, X: SamplesLike, y: Any = None) -> float:
         """Say, without labels, how well neighbours in `X` agree; higher is better.
@@ -100,7 +101,7 @@ class PredictorMixin(
                 "score compares samples with their neighbours and needs at least 2 "
                 f"samples. Got n_samples = {len(X)}."
             )
-        embedding = self._backbone.embed(X, runtime)
+        embedding = self._backbone.embed(X, runtime, self._open_console())
         K = min(max(1, self.neighbors_.shape[1]), len(X) - 1)
         rows, metric = self._backbone.compare(embedding)
         neighbors = mine_neighbors(rows, K, metric=metric, device=runtime.device)
@@ -116,7 +117,9 @@ class PredictorMixin(
     def _open(self, X, runtime):
         """Return what the network reads of checked samples."""
         backbone = self._backbone
-        embedding = None if backbone.learns else backbone.embed(X, runtime)
+        if backbone.learns:
+            return backbone.open(X, None, runtime)
+        embedding = backbone.embed(X, runtime, self._open_console())
         return backbone.open(X, embedding, runtime)
 
     def _network(self, runtime):

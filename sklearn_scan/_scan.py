@@ -21,7 +21,7 @@ from sklearn_scan._engine import (
     warn_user,
 )
 from sklearn_scan._inputs import StoredImages, sharing
-from sklearn_scan._losses import SCANLoss
+from sklearn_scan._losses import SCANLoss, is_confident
 from sklearn_scan._params import (
     CONSTRAINTS,
     STAGES,
@@ -166,7 +166,8 @@ class SCANClustering(
     random_state : int, RandomState instance or None, default=None
         Pass an int for labels that are the same in every fit, to the bit on a CPU.
     verbose : int, default=0
-        1 prints a line per epoch, with the time left in the stage.
+        1 prints a line per stage, which grows in a terminal and in a notebook; a log is
+        told of long stages every minute. 2 prints a line per epoch.
 
     Attributes
     ----------
@@ -320,12 +321,13 @@ class SCANClustering(
         if advice := check_together(self):
             warn_user(advice)
         forget(self)
-        given, X = X, self._learn_samples(X, **find_reading(self))
+        console = self._open_console()
+        given, X = X, self._learn_samples(X, console=console, **find_reading(self))
         check_size(len(X), self.n_clusters)
         if neighbors is not None:
             neighbors = check_neighbors(neighbors, len(X))
         plans = plan_stages(self)
-        backbone, context, task = self._begin(X, y, given, plans)
+        backbone, context, task = self._begin(X, y, given, plans, console)
         if isinstance(X, StoredImages):
             n_decoded = {"images": len(X), "decoded": X.n_decoded}
             self.history_["decoding"] = [n_decoded]
@@ -353,12 +355,13 @@ class SCANClustering(
             probabilities = infer(network.probabilities, samples.source)
 
         self._set_results(network, probabilities.numpy(), context.runtime)
+        console.sum_up("fit", len(X), "sample", self._describe_result())
         task.call_on_fit_task_end(
             estimator=self, X=given, y=y, reconstruction_attributes={}
         )
         return self
 
-    def _begin(self, X, y, given, plans):
+    def _begin(self, X, y, given, plans, console):
         """Return the backbone, what all stages share, and the task of callbacks."""
         runtime = Runtime.resolve(self.device, self.precision)
         cache = StageCache.open(self.memory)
@@ -372,7 +375,7 @@ class SCANClustering(
         n_stages = sum(plans[name] is not None for name in stages)
         task = self._init_callback_context(max_subtasks=backbone.n_stages + n_stages)
         task.call_on_fit_task_begin(estimator=self, X=given, y=y)
-        progress = FitProgress(self, task, self.verbose, given, y)
+        progress = FitProgress(self, task, console, given, y)
         self.history_ = progress.history
         trainer = Trainer(runtime, progress, self.checkpoint, cache)
         backbone.plan_batches(X, find_batch_sizes(plans), trainer)
@@ -433,6 +436,12 @@ class SCANClustering(
             reason = selector.choose_self_labeled(candidate)
         if reason:
             warn_user(reason, ConvergenceWarning)
+
+    def _describe_result(self):
+        """Return the figures of the fit for its last line."""
+        share = is_confident(self.confidence_, self.threshold).mean()
+        n_found = len(set(self.labels_.tolist()))
+        return f"{n_found} clusters  confident {share:.3f}"
 
     def _set_results(self, network, probabilities, runtime):
         """Set the fitted attributes that follow from the network."""

@@ -505,6 +505,35 @@ FAULTS = [
         "max_epochs=epochs,",
         "wiring_cache",
     ),
+    # What is printed.
+    Fault(
+        "a log is told of every step",
+        "_console.py",
+        "if is_printed or time.perf_counter() - self.last >= self.seconds:",
+        "if True:",
+        "console",
+    ),
+    Fault(
+        "processes draw over each other",
+        "_console.py",
+        "return in_main_thread and multiprocessing.parent_process() is None",
+        "return in_main_thread",
+        "console",
+    ),
+    Fault(
+        "a bar is drawn below that of another library",
+        "_console.py",
+        'if _stream_kind() == "rich.file_proxy" or os.environ.get("TERM") == "dumb":',
+        'if os.environ.get("TERM") == "dumb":',
+        "console",
+    ),
+    Fault(
+        "a stage that goes on has forgotten how long it took",
+        "_engine/_progress.py",
+        "self.line.begin = self.recorder.begin_",
+        "pass",
+        "variants",
+    ),
     # Pretext tasks.
     Fault(
         "the clusterer and its pretext share their weights",

@@ -20,7 +20,7 @@ LAYERS = (
     {"neighbors", "_losses"},
     {"_engine", "_nets", "_views", "_inputs"},
     {"_disk", "_settings"},
-    {"metrics", "_devices", "_typing", "_compat", "_version", "_warnings"},
+    {"metrics", "_console", "_devices", "_typing", "_compat", "_version", "_warnings"},
 )
 LEVEL = {name: k for k, layer in enumerate(LAYERS) for name in layer}
 FILES = sorted(ROOT.rglob("*.py"))

@@ -151,7 +151,4 @@ def load_model(path, *, device="auto", verbose=0):
             f"{str(path)!r} holds a {type(clusterer).__name__}, and a model is needed "
             "that `sklearn-scan cluster` has written."
         )
-    # What embeds new pictures says how far it is.
-    clusterer.set_params(device=device, verbose=verbose)
-    clusterer.pretext_.set_params(verbose=verbose)
-    return clusterer
+    return clusterer.set_params(device=device, verbose=verbose)

@@ -6,8 +6,12 @@ from contextlib import contextmanager
 
 from skorch.callbacks import Callback
 
+from sklearn_scan._engine._data import n_even_batches
 from sklearn_scan._engine._net import StopStage
 from sklearn_scan._warnings import warn_user
+
+# What `verbose=1` shows of the records: the loss, and shares that should rise.
+_SHOWN = ("loss", "found", "accuracy", "confident")
 
 
 class FitProgress:
@@ -19,8 +23,8 @@ class FitProgress:
         What is being fitted; handed to the callbacks.
     context : CallbackContext
         The task of scikit-learn's callback API that stages become subtasks of.
-    verbose : int
-        Whether to print a line per epoch.
+    console : Console
+        Where the user reads of it.
     X, y : object, default=None
         What `fit` was called with; handed to the callbacks.
 
@@ -32,10 +36,10 @@ class FitProgress:
         Whether a callback ended a stage before its time.
     """
 
-    def __init__(self, estimator, context, verbose, X=None, y=None):
+    def __init__(self, estimator, context, console, X=None, y=None):
         self.estimator = estimator
         self.context = context
-        self.verbose = verbose
+        self.console = console
         self.X = X
         self.y = y
         self.history = {}
@@ -51,10 +55,10 @@ class FitProgress:
         task = self.context.subcontext(stage.name, max_subtasks=n_epochs)
         task.call_on_fit_task_begin(estimator=self.estimator, X=self.X, y=self.y)
         recorder = Recorder(self.history.setdefault(stage.name, []))
-        reporter = StageReporter(
-            self, task, stage, n_epochs, lr_schedule, recorder.records
-        )
-        yield recorder, reporter
+        n_planned = getattr(lr_schedule, "planned_epochs", n_epochs)
+        with self.console.line(stage.name, n_planned, "epoch") as line:
+            reporter = StageReporter(self, task, stage, line, lr_schedule, recorder)
+            yield recorder, reporter
         self.was_stopped |= reporter.was_stopped
         task.call_on_fit_task_end(
             estimator=self.estimator,
@@ -74,8 +78,7 @@ class FitProgress:
 
     def say(self, text):
         """Print a line, if lines are wanted."""
-        if self.verbose:
-            print(f"[{type(self.estimator).__name__}] {text}", flush=True)
+        self.console.say(text)
 
 
 class Recorder(Callback):
@@ -120,33 +123,51 @@ class StageReporter(Callback):
         Of the stage.
     stage : Stage
         What is trained.
-    n_epochs, lr_schedule
+    line : Line
+        What the user sees of it.
+    lr_schedule : Callback
         See `FitProgress.stage`.
-    records : list of dict
-        Of the epochs so far.
+    recorder : Recorder
+        Has the records of the epochs so far, and the clock.
     """
 
-    def __init__(self, progress, task, stage, n_epochs, lr_schedule, records):
+    def __init__(self, progress, task, stage, line, lr_schedule, recorder):
         self.progress = progress
         self.task = task
         self.stage = stage
-        self.n_epochs = n_epochs
+        self.line = line
         self.lr_schedule = lr_schedule
-        self.records = records
+        self.recorder = recorder
         self.was_stopped = False
+
+    def on_train_begin(self, net, **kwargs):
+        """Take over the clock of an earlier run."""
+        self.line.begin = self.recorder.begin_
+        if self.recorder.records:
+            self._advance_line()
+        else:
+            self.line.advance(0)
 
     def on_epoch_begin(self, net, **kwargs):
         """Open a subtask."""
+        self.n_batches_ = 0
         self.epoch_ = self.task.subcontext("epoch")
         self.epoch_.call_on_fit_task_begin(
             estimator=self.progress.estimator, X=self.progress.X, y=self.progress.y
         )
 
+    def on_batch_end(self, net, **kwargs):
+        """Let the line grow; the number of batches says how far the epoch is."""
+        self.n_batches_ += 1
+        if self.progress.console.verbose == 1:
+            data, schedule = self.stage.data, self.stage.schedule
+            n_batches = n_even_batches(len(data), schedule.batch_size)
+            n_epochs = len(self.recorder.records) + self.n_batches_ / n_batches
+            self.line.advance(n_epochs)
+
     def on_epoch_end(self, net, **kwargs):
-        """Print, and stop the stage if a callback says so."""
-        record = self.records[-1]
-        if self.progress.verbose:
-            print(self._line(record), flush=True)
+        """Show the epoch, and stop the stage if a callback says so."""
+        self._advance_line(is_printed=self.progress.console.verbose > 1)
         if self.epoch_.call_on_fit_task_end(
             estimator=self.progress.estimator,
             X=self.progress.X,
@@ -156,19 +177,20 @@ class StageReporter(Callback):
             self.was_stopped = True
             raise StopStage
 
-    def _line(self, record):
-        """Say where the stage is, and how long it will last."""
-        numbers = "  ".join(
-            f"{key} {value:.4f}"
-            for key, value in record.items()
-            if key not in ("epoch", "seconds")
+    def _advance_line(self, is_printed=False):
+        """Show what the last record says."""
+        record = self.recorder.records[-1]
+        self.line.advance(
+            record["epoch"],
+            n_total=getattr(self.lr_schedule, "planned_epochs", None),
+            figures=describe_record(record, self.progress.console.verbose),
+            is_printed=is_printed,
         )
-        n_epochs = getattr(self.lr_schedule, "planned_epochs", self.n_epochs)
-        done = record["epoch"] / n_epochs
-        left = record["seconds"] * (1 / done - 1)
-        width = len(str(n_epochs))
-        return (
-            f"[{type(self.progress.estimator).__name__}] {self.stage.name:<13} "
-            f"{record['epoch']:>{width}}/{n_epochs}  {numbers}  "
-            f"{record['seconds']:.1f} s, {left:.1f} s left"
-        )
+
+
+def describe_record(record, verbose):
+    """Return the figures of an epoch: those that matter, or all."""
+    wanted = _SHOWN if verbose == 1 else record.keys() - {"epoch", "seconds"}
+    digits = 3 if verbose == 1 else 4
+    figures = (f"{k} {v:.{digits}f}" for k, v in record.items() if k in wanted)
+    return "  ".join(figures)

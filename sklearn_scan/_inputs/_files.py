@@ -10,6 +10,7 @@ from pathlib import Path
 from joblib import cpu_count
 from PIL import Image
 
+from sklearn_scan._console import SILENT
 from sklearn_scan._inputs._containers import as_list
 from sklearn_scan._inputs._pictures import (
     allocate,
@@ -144,7 +145,7 @@ def find_paths(X):
     return [str(os.fsdecode(path)) for path in elements]
 
 
-def read_images(paths, image_shape=DEFAULT_IMAGE_SHAPE):
+def read_images(paths, image_shape=DEFAULT_IMAGE_SHAPE, console=SILENT):
     """Read image files into one array.
 
     Pictures are turned as their EXIF orientation says, laid on white where they are
@@ -157,6 +158,8 @@ def read_images(paths, image_shape=DEFAULT_IMAGE_SHAPE):
         Files that Pillow can read, with 8 bits per channel.
     image_shape : tuple of int, default=(64, 64, 3)
         (h, w), (h, w, c) or (c, h, w) with 1 or 3 channels.
+    console : Console, default=SILENT
+        Told how many are read.
 
     Returns
     -------
@@ -180,9 +183,10 @@ def read_images(paths, image_shape=DEFAULT_IMAGE_SHAPE):
     [255, 0, 0]
     """
     images = allocate(len(paths), image_shape)
-    # Headers first: a bad file among many is found in seconds.
-    check_headers(paths)
-    draw_files(paths, images)
+    with console.line("decoding", len(paths), "image") as line:
+        # Headers first: a bad file among many is found in seconds.
+        check_headers(paths)
+        draw_files(paths, images, track=line.track)
     return images
 
 
@@ -196,10 +200,14 @@ def check_headers(paths):
     _refuse(paths, _faults_of(partial(_check_header, path) for path in paths))
 
 
-def draw_files(paths, images, crop=None):
-    """Draw the pictures of files into the rows of an array, in threads; see `draw`."""
+def draw_files(paths, images, crop=None, track=iter):
+    """Draw the pictures of files into the rows of an array, in threads; see `draw`.
+
+    `track` is given an iterator, and returns one that counts what it yields.
+    """
     places = zip(paths, images, strict=True)
-    _refuse(paths, _faults_of(partial(_read_into, *place, crop) for place in places))
+    readings = (partial(_read_into, *place, crop) for place in places)
+    _refuse(paths, _faults_of(readings, track))
 
 
 _refuse = partial(refuse_faulty, what="image files", advice=_ADVICE)
@@ -218,14 +226,14 @@ def _endings():
     return {ending for ending, name in formats.items() if name in _FORMATS}
 
 
-def _faults_of(readings):
+def _faults_of(readings, track=iter):
     """Run functions in threads; return for each why it failed, or None.
 
     Pillow decodes without the lock of the interpreter. Not joblib, which takes as long
     to start its threads for a batch of small pictures as these take to decode them.
     """
     with ThreadPoolExecutor(max_workers=cpu_count()) as pool:
-        return list(pool.map(find_fault, readings))
+        return list(track(pool.map(find_fault, readings)))
 
 
 def _check_file(path):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sklearn_scan._console import SILENT
 from sklearn_scan._disk import FileDigests, Table, hold
 from sklearn_scan._inputs._files import check_files
 from sklearn_scan._inputs._lazy import LazyImages
@@ -27,7 +28,7 @@ _CHUNK = 256
 _SHARE_OF_DISK = 0.95
 
 
-def hold_images(images, folder=None):
+def hold_images(images, folder=None, console=SILENT):
     """Return lazy images as an array, or as what is indexed like one.
 
     Parameters
@@ -36,6 +37,8 @@ def hold_images(images, folder=None):
         What is to be looked at many times.
     folder : Path or None, default=None
         Of the cache. None to use a temporary file, which goes with the array.
+    console : Console, default=SILENT
+        Told how many are decoded.
 
     Returns
     -------
@@ -43,19 +46,21 @@ def hold_images(images, folder=None):
         The last after a warning, where there is no room.
     """
     if images.nbytes <= get_config()["in_memory_bytes"]:
-        return _decode(images)
+        return _decode(images, console)
     if folder is not None:
-        return PixelStore(folder, images.preparation).complete(images)
+        return PixelStore(folder, images.preparation).complete(images, console)
     if _has_room(images.nbytes, tempfile.gettempdir()):
-        return _decode(images)
+        return _decode(images, console)
     return _explain_lazy(images, tempfile.gettempdir())
 
 
-def _decode(images):
+def _decode(images, console):
     """Decode images into memory, or into a temporary file where they are many."""
-    images.check(range(len(images)))
-    place = allocate(len(images), images.shape[1:])
-    images.read_into(place, range(len(images)))
+    everything = range(len(images))
+    with console.line("decoding", len(images), "image") as line:
+        images.check(everything)
+        place = allocate(len(images), images.shape[1:])
+        images.read_into(place, everything, line.track)
     return place
 
 
@@ -127,13 +132,15 @@ class PixelStore:
         self.table = Table(path, "slots", ("digest BLOB", "slot INTEGER"))
         self.pixels = path.with_suffix(".pixels")
 
-    def complete(self, images):
+    def complete(self, images, console=SILENT):
         """Decode the images that are not there; return all of them.
 
         Parameters
         ----------
         images : LazyImages
             Files or pictures.
+        console : Console, default=SILENT
+            Told how many are decoded, and how many were there.
 
         Returns
         -------
@@ -149,14 +156,25 @@ class PixelStore:
             n_there = self._n_bytes()
             if not _has_room(len(missing) * images[:1].nbytes, self.folder, n_there):
                 return _explain_lazy(images, self.folder)
-            for start in range(0, len(missing), _CHUNK):
-                part = missing[start : start + _CHUNK]
-                slots |= self._add(images[part], [digests[i] for i in part])
+            if len(missing) < len(images):
+                console.say_cached(len(images) - len(missing), len(images))
+            if len(missing):
+                slots |= self._decode(images, missing, digests, console)
         content = hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest()
         places = np.array([slots[digest][0] for digest in digests])
         return StoredImages(
             self.pixels, images.shape[1:], places, content, len(missing)
         )
+
+    def _decode(self, images, indices, digests, console):
+        """Decode the images at `indices`, and write them; return their slots."""
+        slots = {}
+        with console.line("decoding", len(indices), "image") as line:
+            for start in range(0, len(indices), _CHUNK):
+                part = indices[start : start + _CHUNK]
+                slots |= self._add(images[part], [digests[i] for i in part])
+                line.advance(start + len(part))
+        return slots
 
     def _n_bytes(self):
         return self.pixels.stat().st_size if self.pixels.exists() else 0

@@ -116,14 +116,17 @@ class LazyImages:
         self.read_into(images, key)
         return images
 
-    def read_into(self, images, indices):
-        """Decode the images at `indices` into the rows of an array."""
+    def read_into(self, images, indices, track=iter):
+        """Decode the images at `indices` into the rows of an array.
+
+        `track` is given an iterator, and returns one that counts what it yields.
+        """
         crop = self.preparation.crop
         if self.paths is not None:
-            draw_files([self.paths[i] for i in indices], images, crop)
+            draw_files([self.paths[i] for i in indices], images, crop, track)
             return
         places = zip(map(self._open, indices), images, strict=True)
-        faults = [find_fault(draw, *place, crop) for place in places]
+        faults = list(track(find_fault(draw, *place, crop) for place in places))
         names = [f"X[{i}]" for i in indices]
         refuse_faulty(names, faults, what="pictures", advice="Remove them.")
 

@@ -6,6 +6,7 @@ from functools import partial
 
 from sklearn.utils.validation import validate_data
 
+from sklearn_scan._console import Console
 from sklearn_scan._inputs._validation import check_samples, learn_samples
 
 
@@ -24,6 +25,7 @@ class SampleInputMixin:
         """
         vars(self).pop("feature_names_in_", None)
         validate = partial(validate_data, self, reset=True)
+        reading.setdefault("console", self._open_console())
         X, spec = learn_samples(X, validate=validate, **reading)
         names = getattr(self, "feature_names_in_", None)
         self._take_input_spec(replace(spec, feature_names=names))
@@ -33,7 +35,11 @@ class SampleInputMixin:
         """Return the samples in `X`, if they are such as `fit` saw."""
         validate = partial(validate_data, self, reset=False)
         name = type(self).__name__
-        return check_samples(X, self.input_spec_, name, validate)
+        return check_samples(X, self.input_spec_, name, validate, self._open_console())
+
+    def _open_console(self):
+        """Return where a call of a method says how far it has come."""
+        return Console(type(self).__name__, getattr(self, "verbose", 0))
 
     def _take_input_spec(self, spec):
         """Take over what is known of `X`."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from sklearn.utils import check_array
 
+from sklearn_scan._console import SILENT
 from sklearn_scan._inputs._containers import as_list, refuse_containers
 from sklearn_scan._inputs._files import DEFAULT_IMAGE_SHAPE, find_paths, read_images
 from sklearn_scan._inputs._formats import find_channel_axis, learn_format
@@ -36,6 +37,7 @@ def learn_samples(
     *,
     is_lazy=False,
     folder=None,
+    console=SILENT,
 ):
     """Read what `fit` was given as an array of rows or of images.
 
@@ -58,6 +60,8 @@ def learn_samples(
         indexed.
     folder : Path or None, default=None
         Of the cache, in which decoded images are kept that do not fit into memory.
+    console : Console, default=SILENT
+        Told how many files are decoded.
 
     Returns
     -------
@@ -79,7 +83,7 @@ def learn_samples(
         preparation = Preparation(DEFAULT_IMAGE_SHAPE if shape is None else shape)
     if _is_prepared(paths, preparation):
         images, spec = _prepare(X, paths, pictures, shape, validate, preparation)
-        images = images if is_lazy else hold_images(images, folder)
+        images = images if is_lazy else hold_images(images, folder, console)
         format = preparation.find_format(images)
         return images, replace(spec, format=format, is_lazy=is_lazy)
     if pictures is not None:
@@ -125,7 +129,7 @@ def _prepare(X, paths, pictures, shape, validate, preparation):
     return LazyImages(items, preparation, pixels), spec
 
 
-def check_samples(X, spec, name, validate=check_array):
+def check_samples(X, spec, name, validate=check_array, console=SILENT):
     """Read samples as those that `fit` saw.
 
     Parameters
@@ -138,6 +142,8 @@ def check_samples(X, spec, name, validate=check_array):
         Of the estimator, for messages.
     validate : callable, default=check_array
         What scikit-learn checks arrays with.
+    console : Console, default=SILENT
+        Told how many files are decoded.
 
     Returns
     -------
@@ -152,9 +158,9 @@ def check_samples(X, spec, name, validate=check_array):
     X, paths, pictures = _look_inside(X)
     if _is_prepared(paths, spec.preparation):
         images = _prepare_as_fitted(X, spec, paths, pictures, validate)
-        return images if spec.is_lazy else hold_images(images)
+        return images if spec.is_lazy else hold_images(images, console=console)
     if paths is not None or pictures is not None:
-        X = _read_as_fitted(spec, name, paths, pictures)
+        X = _read_as_fitted(spec, name, paths, pictures, console)
     _check_rank(spec, name, X)
     X = validate(X, allow_nd=True, dtype=_DTYPES)
     rows_are_images = len(spec.passed_shape) == 1
@@ -209,11 +215,11 @@ def _tensor_to_array(X):
     return (X.float() if X.dtype in (torch.bfloat16, torch.float16) else X).numpy()
 
 
-def _read(paths, pictures, image_shape):
+def _read(paths, pictures, image_shape, console):
     """Read image files, or pictures that are in memory already."""
     if paths is None:
         return stack_pictures(pictures, image_shape)
-    return read_images(paths, image_shape or DEFAULT_IMAGE_SHAPE)
+    return read_images(paths, image_shape or DEFAULT_IMAGE_SHAPE, console)
 
 
 def _prepare_as_fitted(X, spec, paths, pictures, validate):
@@ -268,7 +274,7 @@ def _refuse_other_shape(shape, preparation):
         )
 
 
-def _read_as_fitted(spec, name, paths, pictures):
+def _read_as_fitted(spec, name, paths, pictures, console):
     """Read image files or pictures as the samples that `fit` saw."""
     if spec.image_shape is None:
         is_what = "pictures" if paths is None else f"files (the first is {paths[0]!r})"
@@ -277,7 +283,7 @@ def _read_as_fitted(spec, name, paths, pictures):
             f"{spec.passed_shape[0]} features. Pass such rows, or fit {name} on "
             "images."
         )
-    images = _read(paths, pictures, spec.image_shape)
+    images = _read(paths, pictures, spec.image_shape, console)
     # Images may have been fitted as rows.
     return images.reshape(len(images), *spec.passed_shape)
 

@@ -43,13 +43,15 @@ def find_neighbors(rows, K, n_clusters, metric, context):
     n_mined = min(max(K, _K_TO_SPARE), n_samples - 1)
     if n_samples * n_mined > _MOST_TO_SPARE:
         n_mined = K
-    neighbors = context.cache.fetch(
-        mine_neighbors,
-        rows,
-        n_mined,
-        metric=metric,
-        device=context.runtime.device,
-        ignore=("device",),
-        lock=lambda: f"neighbors-{joblib.hash(rows)}",
-    )
+    with context.progress.console.line("neighbors", n_samples, "sample") as line:
+        neighbors = context.cache.fetch(
+            mine_neighbors,
+            rows,
+            n_mined,
+            metric=metric,
+            device=context.runtime.device,
+            ignore=("device",),
+            lock=lambda: f"neighbors-{joblib.hash(rows)}",
+        )
+        line.advance(n_samples, figures=f"{K} of each")
     return np.ascontiguousarray(neighbors[:, :K])

@@ -37,7 +37,7 @@ from sklearn_scan._typing import (
 )
 from sklearn_scan._views import POLICIES, build_views
 from sklearn_scan.pretext._caching import fit_embed_once
-from sklearn_scan.pretext._encoder import BaseEncoder
+from sklearn_scan.pretext._encoder import BaseEncoder, fill_docstring
 
 _SHARED_PARAMETERS = """encoder : str, class or callable, default="auto"
         The network to train. "auto" is an MLP for rows, a small convolutional network
@@ -88,7 +88,8 @@ _SHARED_PARAMETERS = """encoder : str, class or callable, default="auto"
     random_state : int, RandomState instance or None, default=None
         Determines all random choices. Pass an int for reproducible results.
     verbose : int, default=0
-        1 prints a line per epoch."""
+        1 prints a line that grows in a terminal and in a notebook; a log is told every
+        minute, and at the end. 2 prints a line per epoch."""
 
 
 class BasePretext(BaseEncoder):
@@ -110,8 +111,7 @@ class BasePretext(BaseEncoder):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        if cls.__doc__:
-            cls.__doc__ = cls.__doc__.replace("{shared_parameters}", _SHARED_PARAMETERS)
+        fill_docstring(cls, shared_parameters=_SHARED_PARAMETERS)
 
     @abstractmethod
     def __init__(

@@ -8,6 +8,7 @@ from itertools import islice
 import numpy as np
 import torch
 
+from sklearn_scan._console import SILENT
 from sklearn_scan._devices import send
 from sklearn_scan._engine import exact_inference, kept_memory
 from sklearn_scan._inputs import LazyImages, find_digests, find_missing
@@ -21,10 +22,9 @@ _BATCH_BYTES = 2**24
 _BATCHES_UNTIL_TRIMMED = 32
 # Rows that are written to disk together, so that little is lost where a process ends.
 _ROWS_KEPT_TOGETHER = 2048
-_SECONDS_BETWEEN_LINES = 5
 
 
-def embed_images(encoder, images, format, runtime, *, store=None, say=None):
+def embed_images(encoder, images, format, runtime, *, store=None, console=SILENT):
     """Embed images, those alone that are not in a store.
 
     While the network computes, the next batch is decoded in other threads.
@@ -41,8 +41,8 @@ def embed_images(encoder, images, format, runtime, *, store=None, say=None):
         Device and precision.
     store : RowStore or None, default=None
         Where features are looked for, and kept.
-    say : callable or None, default=None
-        Is given lines on the progress.
+    console : Console, default=SILENT
+        Told how many are embedded, and how many were in the store.
 
     Returns
     -------
@@ -54,7 +54,8 @@ def embed_images(encoder, images, format, runtime, *, store=None, say=None):
     begin = time.perf_counter()
     if store is None:
         wanted = np.arange(len(images))
-        parts = _embed(encoder, images, wanted, format, runtime, say)
+        parts = _embed(encoder, images, wanted, format, runtime)
+        parts = _count(parts, len(wanted), console)
         embedding = np.concatenate([rows for _, rows in parts])
         n_embedded = len(images)
     else:
@@ -65,17 +66,28 @@ def embed_images(encoder, images, format, runtime, *, store=None, say=None):
                 # Others may have computed some while we waited.
                 found = store.fetch(digests)
                 wanted = find_missing(digests, found)
-                if say and len(wanted) < len(images):
-                    n_kept = len(images) - len(wanted)
-                    say(f"{n_kept:,} of {len(images):,} images taken from the cache")
-                parts = _embed(encoder, images, wanted, format, runtime, say)
+                if len(wanted) < len(images):
+                    console.say_cached(len(images) - len(wanted), len(images))
+                parts = _embed(encoder, images, wanted, format, runtime)
+                parts = _count(parts, len(wanted), console)
                 found |= _keep(parts, digests, store)
                 n_embedded = len(wanted)
-        elif say:
-            say(f"{len(images):,} of {len(images):,} images taken from the cache")
+        else:
+            console.say_cached(len(images), len(images))
         embedding = np.stack([found[digest] for digest in digests])
     record = {"images": len(images), "embedded": n_embedded}
     return embedding, record | {"seconds": time.perf_counter() - begin}
+
+
+def _count(parts, n_images, console):
+    """Yield parts, and say how many images there were."""
+    n_done = 0
+    with console.line("embedding", n_images, "image") as line:
+        for indices, rows in parts:
+            n_done += len(indices)
+            rate = n_done / line.elapsed
+            line.advance(n_done, figures=f"{rate:.1f} images/s")
+            yield indices, rows
 
 
 def _keep(parts, digests, store):
@@ -92,9 +104,8 @@ def _keep(parts, digests, store):
     return found | unkept
 
 
-def _embed(encoder, images, wanted, format, runtime, say):
+def _embed(encoder, images, wanted, format, runtime):
     """Yield indices and features, batch by batch."""
-    progress = _Progress(len(wanted), say)
     if isinstance(images, LazyImages) and images.paths is not None:
         # Headers first: a bad file among many is found in seconds.
         images.check(wanted)
@@ -116,7 +127,6 @@ def _embed(encoder, images, wanted, format, runtime, say):
                 if before is not None:
                     yield before[0], before[1].float().cpu().numpy()
                 before = part, features
-                progress.advance(len(part))
     if before is not None:
         yield before[0], before[1].float().cpu().numpy()
 
@@ -138,29 +148,3 @@ def _decode_ahead(images, parts, *, pinned):
             if following is not None:
                 ahead = pool.submit(decode, following)
             yield part, raw
-
-
-class _Progress:
-    """Says every few seconds how many images there were, and how long it will take."""
-
-    def __init__(self, n_images, say):
-        self.n_images = n_images
-        self.say = say
-        self.n_done = 0
-        self.begin = self.last = time.perf_counter()
-
-    def advance(self, n_images):
-        self.n_done += n_images
-        now = time.perf_counter()
-        is_last = self.n_done == self.n_images
-        if self.say is None or (
-            now - self.last < _SECONDS_BETWEEN_LINES and not is_last
-        ):
-            return
-        self.last = now
-        rate = self.n_done / max(now - self.begin, 1e-9)
-        left = (self.n_images - self.n_done) / rate
-        self.say(
-            f"pretext       {self.n_done:,}/{self.n_images:,} images  "
-            f"{rate:.1f} images/s, {left:.0f} s left"
-        )

@@ -6,6 +6,7 @@ that take checked samples, with the `InputSpec` that it has learned of them.
 """
 
 import copy
+import inspect
 from abc import ABC, abstractmethod
 from functools import cache, partial
 from typing import Any, Self
@@ -21,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sklearn_scan._compat import CallbackSupportMixin, StrOptions, with_callbacks
+from sklearn_scan._console import SILENT
 from sklearn_scan._engine import (
     FitProgress,
     Runtime,
@@ -49,6 +51,18 @@ _SHARED_ATTRIBUTES = """net_ : skorch.NeuralNet
         Length of the second axis of `X`.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Column names, where `X` had any."""
+
+
+def fill_docstring(cls, **texts):
+    """Put into the docstring of a class what those of several classes share.
+
+    The margin is taken away from both: since Python 3.13 the docstring has none.
+    """
+    if cls.__doc__:
+        cls.__doc__ = inspect.cleandoc(cls.__doc__)
+        for name, text in texts.items():
+            text = inspect.cleandoc(text)
+            cls.__doc__ = cls.__doc__.replace(f"{{{name}}}", text)
 
 
 def forget(estimator):
@@ -93,8 +107,7 @@ class BaseEncoder(
         # A subclass names the parameters that it adds.
         inherited = super(cls, cls)._parameter_constraints
         cls._parameter_constraints = inherited | cls._parameter_constraints
-        if cls.__doc__:
-            cls.__doc__ = cls.__doc__.replace("{shared_attributes}", _SHARED_ATTRIBUTES)
+        fill_docstring(cls, shared_attributes=_SHARED_ATTRIBUTES)
 
     @abstractmethod
     def build(self, source):
@@ -146,7 +159,7 @@ class BaseEncoder(
         runtime = Runtime.resolve(self.device, self.precision)
         context = self._init_callback_context(max_subtasks=1)
         context.call_on_fit_task_begin(estimator=self, X=X)
-        progress = FitProgress(self, context, self.verbose, X, y)
+        progress = FitProgress(self, context, self._open_console(), X, y)
         # There from the start, so that callbacks can read it.
         self.history_ = progress.history.setdefault("pretext", [])
         self.fit_samples(X, self.input_spec_, Trainer(runtime, progress))
@@ -169,7 +182,7 @@ class BaseEncoder(
         check_is_fitted(self, "net_")
         # Inference is float32, also where there is no other precision.
         runtime = Runtime.resolve(self.device, "float32")
-        return self.embed_samples(self._check_samples(X), runtime)
+        return self.embed_samples(self._check_samples(X), runtime, self._open_console())
 
     # For `SCANClustering`: checked samples, and nothing that `fit` does besides.
 
@@ -203,8 +216,8 @@ class BaseEncoder(
             )
         return embedding
 
-    def embed_samples(self, X, runtime):
-        """Embed checked samples."""
+    def embed_samples(self, X, runtime, console=SILENT):
+        """Embed checked samples; tell the console, where this takes long."""
         source = self._open(X, runtime)
         return infer(self.make_embedder().to(runtime.device), source).numpy()
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from sklearn_scan._compat import HasMethods, Interval, StrOptions
+from sklearn_scan._console import SILENT
 from sklearn_scan._engine import (
     RowStore,
     Runtime,
@@ -105,7 +106,8 @@ class Pretrained(BaseEncoder):
     random_state : int, RandomState instance or None, default=None
         Determines the weights where there are none to load.
     verbose : int, default=0
-        1 prints every few seconds how many images were embedded, and the time left.
+        1 prints a line that grows: how many images were embedded, and the time left. In
+        a log, it is printed every minute and at the end; with 2, every five seconds.
 
     Attributes
     ----------
@@ -223,9 +225,7 @@ class Pretrained(BaseEncoder):
     def fit_and_embed(self, X, input_spec, trainer):
         """Load the weights, and embed checked samples."""
         self.fit_samples(X, input_spec, trainer)
-        progress = trainer.progress
-        say = progress.say if progress.verbose else None
-        embedding, record = self._embed(X, trainer.runtime, say)
+        embedding, record = self._embed(X, trainer.runtime, trainer.progress.console)
         if not np.isfinite(embedding).all():
             raise ValueError(
                 f"The features of {self!r} are not finite. Its weights may be damaged, "
@@ -234,9 +234,9 @@ class Pretrained(BaseEncoder):
         self.history_.append(record)
         return embedding
 
-    def embed_samples(self, X, runtime):
+    def embed_samples(self, X, runtime, console=SILENT):
         """Embed checked samples."""
-        return self._embed(X, runtime, self._say if self.verbose else None)[0]
+        return self._embed(X, runtime, console)[0]
 
     def transform(self, X: SamplesLike) -> Floats:
         """Embed samples.
@@ -258,7 +258,7 @@ class Pretrained(BaseEncoder):
         """Return the module from samples, as decoded, to the embedding."""
         return self.make_encoder()
 
-    def _embed(self, X, runtime, say):
+    def _embed(self, X, runtime, console):
         # In its own precision: features must not differ between `fit` and `predict`.
         has_float16 = runtime.device.type == "cuda" or self.precision != "float16"
         precision = self.precision if has_float16 else "auto"
@@ -270,7 +270,7 @@ class Pretrained(BaseEncoder):
             self.input_spec_.format,
             runtime,
             store=self._open_store(encoder, runtime),
-            say=say,
+            console=console,
         )
 
     def _open_store(self, encoder, runtime):
@@ -293,9 +293,6 @@ class Pretrained(BaseEncoder):
         identity = hashlib.blake2b(code.encode(), digest_size=16)
         identity.update(_digest_weights(encoder).encode())
         return RowStore(folder, identity.hexdigest())
-
-    def _say(self, text):
-        print(f"[{type(self).__name__}] {text}", flush=True)
 
     def _load(self, runtime):
         """Make the network, with its weights, for samples that are known."""

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from sklearn_scan import _console
+from sklearn_scan._console import Console
 from sklearn_scan._engine import (
     Batches,
     FitProgress,
@@ -271,8 +275,8 @@ def rows(n=40):
     return np.random.default_rng(0).normal(size=(n, 3))
 
 
-def train(module, device, *, n=40, epochs=3, batch_size=20, task=None):
-    progress = FitProgress(None, task or Task(), verbose=0)
+def train(module, device, *, n=40, epochs=3, batch_size=20, task=None, verbose=0):
+    progress = FitProgress(None, task or Task(), Console("Name", verbose))
     runtime = Runtime.resolve(device, "float32")
     with runtime.isolated(0):
         net = Trainer(runtime, progress).run(
@@ -285,6 +289,18 @@ def train(module, device, *, n=40, epochs=3, batch_size=20, task=None):
             )
         )
     return net, progress.history["stage"]
+
+
+def test_a_line_grows_from_batch_to_batch(device, monkeypatch):
+    seen = []
+    display = SimpleNamespace(
+        open=lambda line: None,
+        show=lambda line, is_printed: seen.append(line.n_done),
+        close=lambda line: None,
+    )
+    monkeypatch.setattr(_console, "_choose_display", lambda verbose: display)
+    train(Regression(), device, n=40, batch_size=20, epochs=2, verbose=1)
+    assert seen == [0, 0.5, 1, 1, 1.5, 2, 2]
 
 
 def test_training_lowers_the_loss_and_records_every_epoch(device):

@@ -158,21 +158,52 @@ def test_the_data_are_left_as_they_were(images):
 # Progress.
 
 
-def test_verbose_prints_a_line_per_epoch_with_the_time_left(images, capsys):
-    all_stages(verbose=1).fit(images)
-    lines = capsys.readouterr().out.splitlines()
-    epochs = [line for line in lines if " s left" in line]
-    assert len(epochs) == 3 + 5 + 2 + 2
-    assert epochs[0].startswith("[SCANClustering] pretext       1/3  loss ")
-    assert epochs[-1].split("  ")[-1].endswith(" s, 0.0 s left")
-    assert max(map(len, lines)) < 120
-
-
-def test_nothing_is_printed_by_default(images, capsys):
-    all_stages().fit(images)
-    SimCLR(epochs=1).fit(images)
+def fit_and_read(capsys, images, **params):
+    """Return a fitted clusterer, and the lines that it has printed."""
+    clusterer = all_stages(n_heads=2, **params).fit(images)
     captured = capsys.readouterr()
-    assert captured.out == captured.err == ""
+    assert captured.err == ""
+    return clusterer, captured.out.splitlines()
+
+
+def test_verbose_prints_a_line_per_stage_and_changes_nothing(images, capsys):
+    silent, nothing = fit_and_read(capsys, images)
+    clusterer, lines = fit_and_read(capsys, images, verbose=1)
+    assert nothing == []
+    titles = [line.split()[:2] for line in lines]
+    expected = ["pretext", "neighbors", *STAGES[1:], "fit"]
+    assert titles == [["[SCANClustering]", title] for title in expected]
+    assert max(map(len, lines)) <= 80
+    found, confident = (
+        clusterer.history_[stage][-1][name]
+        for stage, name in (("pretext", "found"), ("self_labeling", "confident"))
+    )
+    assert " 3 epochs " in lines[0] and lines[0].endswith(f"  found {found:.3f}")
+    assert lines[-2].endswith(f"  confident {confident:.3f}")
+    n_sure = np.mean(clusterer.confidence_ > clusterer.threshold)
+    assert lines[-1].endswith(f"clusters  confident {n_sure:.3f}")
+    for records in (*clusterer.history_.values(), *silent.history_.values()):
+        for record in records:
+            record.pop("seconds", None)
+    assert clusterer.history_ == silent.history_
+
+
+def test_verbose_2_prints_a_line_per_epoch_with_the_time_left(images, capsys):
+    _, lines = fit_and_read(capsys, images, verbose=2)
+    epochs = [line for line in lines if " epoch" in line]
+    assert len(epochs) == 3 + 5 + 2 + 2
+    assert epochs[0].startswith("[SCANClustering] pretext       1/3 epochs ")
+    assert " s, " in epochs[0] and " s left  loss " in epochs[0]
+    assert "  entropy " in epochs[4]
+    assert " left" not in epochs[-1]
+
+
+def test_a_pretext_on_its_own_prints_its_line(images, capsys):
+    SimCLR(epochs=1).fit(images)
+    assert capsys.readouterr().out == ""
+    SimCLR(epochs=2, verbose=1).fit(images).transform(images)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("[SimCLR] pretext         2 epochs ")
 
 
 class Record:

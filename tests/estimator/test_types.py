@@ -68,3 +68,11 @@ def parameters_in_docstring(cls):
 def test_every_parameter_is_documented(cls):
     expected = list(inspect.signature(cls).parameters)
     assert sorted(parameters_in_docstring(cls)) == sorted(expected)
+
+
+def test_what_docstrings_share_has_the_margin_of_the_others():
+    # As Python 3.13 compiles docstrings, without a margin.
+    text = "Do.\n\nParameters\n----------\n{shared_parameters}\n"
+    task = type("Task", (pretext.SimCLR,), {"__doc__": text})
+    found = parameters_in_docstring(task)
+    assert {"encoder", "views", "verbose"} <= set(found)

@@ -366,7 +366,9 @@ class StopAfter:
 
 
 @pytest.mark.parametrize("lr_schedule", ["one_cycle", "cosine", "constant"])
-def test_an_interrupted_fit_goes_on_to_the_same_end(images, tmp_path, lr_schedule):
+def test_an_interrupted_fit_goes_on_to_the_same_end(
+    images, tmp_path, lr_schedule, capsys
+):
     def make(**params):
         return quick(
             pretext=SimCLR(epochs=3, lr_schedule=lr_schedule),
@@ -386,6 +388,15 @@ def test_an_interrupted_fit_goes_on_to_the_same_end(images, tmp_path, lr_schedul
         n_epochs.append(sum(len(r) for s, r in clusterer.history_.items()))
     assert n_epochs == sorted(set(n_epochs)), "every call went further than the last"
     resumed = make(checkpoint=tmp_path).fit(images)
+    capsys.readouterr()
+    make(checkpoint=tmp_path, verbose=1).fit(images)
+    for line in capsys.readouterr().out.splitlines():
+        # A stage that was done before is shown as it was then.
+        _, stage, n_epochs, _, seconds, *_ = line.split()
+        if stage in whole.history_:
+            assert int(n_epochs) == len(whole.history_[stage])
+            last = resumed.history_[stage][-1]
+            assert float(seconds) == pytest.approx(last["seconds"], abs=0.2)
     np.testing.assert_array_equal(resumed.confidence_, whole.confidence_)
     for stage, records in whole.history_.items():
         losses = [record["loss"] for record in records]

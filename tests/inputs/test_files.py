@@ -25,6 +25,7 @@ from sklearn_scan import (
     get_config,
     set_config,
 )
+from sklearn_scan._console import Console
 from sklearn_scan._disk import _digests
 from sklearn_scan._inputs import (
     ArraySource,
@@ -454,6 +455,33 @@ def test_labels_do_not_depend_on_where_images_are(how, settled, tmp_path):
         np.testing.assert_array_equal(got.embedding_, expected.embedding_)
         np.testing.assert_array_equal(got.confidence_, expected.confidence_)
         np.testing.assert_array_equal(got.predict(folder), expected.labels_)
+
+
+def words(capsys):
+    """Return what was printed, with single spaces."""
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_the_decoding_is_counted(paths, capsys):
+    reader = Reader()
+    reader.learn(paths, (8, 8, 3))
+    assert words(capsys) == ""
+    reader.verbose = 1
+    for read in (reader.learn, reader.check):
+        read(paths)
+        assert re.fullmatch(r"\[Reader\] decoding 3 images [\d.]+ s", words(capsys))
+
+
+def test_decoding_into_the_cache_is_counted(settled, tmp_path, capsys):
+    with config_context(in_memory_bytes=0):
+        for n_files, counted in ((2, "decoding 2 images"), (3, "decoding 1 image ")):
+            options = {"folder": tmp_path, "console": Console("Name", 1)}
+            learn_samples(settled[:n_files], (8, 8, 3), **options)
+            printed = words(capsys)
+            assert f"[Name] {counted}" in printed
+        assert printed.startswith("[Name] 2 of 3 images taken from the cache")
+        learn_samples(settled, (8, 8, 3), **options)
+        assert words(capsys) == "[Name] 3 of 3 images taken from the cache"
 
 
 def test_settings_are_checked():

@@ -3,6 +3,7 @@
 
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
-from sklearn_scan import SCANClustering, TrainingConfig, list_images
+from sklearn_scan import SCANClustering, TrainingConfig, _console, list_images
 from sklearn_scan._disk import _digests
 from sklearn_scan._inputs import LazyImages
 from sklearn_scan._nets import wrap_network
@@ -1003,30 +1004,54 @@ def test_a_clusterer_predicts_in_the_precision_that_it_was_fitted_in(folder, pre
     np.testing.assert_array_equal(clusterer.embedding_, expected)
 
 
+def read_lines(capsys):
+    """Return the lines that were printed, with single spaces, and forget them."""
+    lines = capsys.readouterr().out.splitlines()
+    return [" ".join(line.split()) for line in lines]
+
+
 def test_progress_is_printed_where_it_is_asked_for(folder, capsys, tmp_path):
     memory = {"memory": tmp_path / "cache"}
     make_tiny(**memory).fit_transform(folder)
     cluster(make_tiny()).fit(folder).predict(folder)
-    assert capsys.readouterr().out == ""
+    assert read_lines(capsys) == []
     make_tiny(verbose=1).fit_transform(folder)
-    line = capsys.readouterr().out
-    assert line.startswith("[Pretrained] pretext       24/24 images  ")
-    assert line.endswith(" images/s, 0 s left\n")
+    (line,) = read_lines(capsys)
+    assert re.fullmatch(
+        r"\[Pretrained\] embedding 24 images .* s [\d.]+ images/s", line
+    )
     make_tiny(verbose=1, **memory).fit_transform(folder)
-    kept = "[Pretrained] 24 of 24 images taken from the cache\n"
-    assert capsys.readouterr().out == kept
-    cluster(make_tiny(), verbose=1).fit(folder)
-    first = capsys.readouterr().out.splitlines()[0]
-    assert first.startswith("[SCANClustering] pretext       24/24 images")
+    kept = "[Pretrained] 24 of 24 images taken from the cache"
+    assert read_lines(capsys) == [kept]
 
 
-def test_lines_say_how_long_it_will_take(folder, capsys, monkeypatch):
-    monkeypatch.setattr(_embedding, "_SECONDS_BETWEEN_LINES", 0)
-    monkeypatch.setattr(_embedding, "_BATCH_BYTES", 12 * 4 * 8 * 8 * 3)
-    seconds = iter([0.0, 0.0, 3.0, 6.0, 6.0])
-    clock = SimpleNamespace(perf_counter=lambda: next(seconds))
-    monkeypatch.setattr(_embedding, "time", clock)
-    make_tiny(verbose=1).fit_transform(folder)
-    lines = capsys.readouterr().out.splitlines()
-    assert "12/24 images  4.0 images/s, 3 s left" in lines[0]
-    assert "24/24 images  4.0 images/s, 0 s left" in lines[1]
+def test_a_clusterer_says_how_far_its_encoder_is(folder, capsys):
+    begin = "[SCANClustering] embedding 24 images "
+    clusterer = cluster(make_tiny(), verbose=1).fit(folder)
+    assert read_lines(capsys)[0].startswith(begin)
+    for method in (clusterer.predict, clusterer.transform, clusterer.score):
+        method(folder)
+        (line,) = read_lines(capsys)
+        assert line.startswith(begin)
+
+
+def test_a_line_says_how_long_the_embedding_will_take(folder, capsys, monkeypatch):
+    monkeypatch.setattr(_embedding, "_BATCH_BYTES", 8 * 4 * 8 * 8 * 3)
+    now = SimpleNamespace(seconds=0.0)
+
+    def pass_time():
+        now.seconds += 1.5
+        return now.seconds
+
+    clock = SimpleNamespace(perf_counter=pass_time)
+    monkeypatch.setattr(_console, "time", clock)
+    make_tiny(verbose=2).fit_transform(folder)
+    *_, line, last = read_lines(capsys)
+    n_done, seconds, left, rate = re.fullmatch(
+        r".* (\d+)/24 images ([\d.]+) s, ([\d.]+) s left ([\d.]+) images/s", line
+    ).groups()
+    assert 0 < int(n_done) < 24
+    expected = float(seconds) * (24 / int(n_done) - 1)
+    assert float(left) == pytest.approx(expected, abs=0.1)
+    assert float(rate) == pytest.approx(int(n_done) / (float(seconds) - 1.5), abs=0.1)
+    assert "24 images" in last
