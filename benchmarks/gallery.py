@@ -22,7 +22,7 @@ from sklearn.datasets import load_sample_images
 
 from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan.inspection import write_gallery
-from sklearn_scan.inspection._gallery._pictures import Pictures
+from sklearn_scan.inspection._pictures import Pictures
 
 _N_FEATURES = 64
 

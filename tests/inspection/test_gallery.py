@@ -21,8 +21,8 @@ from sklearn_scan import SCANClustering
 from sklearn_scan.inspection import write_gallery
 from sklearn_scan.inspection._gallery import _group, _page
 from sklearn_scan.inspection._gallery._content import find_content
-from sklearn_scan.inspection._gallery._pictures import open_pictures
 from sklearn_scan.inspection._gallery._sprites import make_sheets
+from sklearn_scan.inspection._pictures import open_pictures
 from sklearn_scan.pretext import Pretrained, SimCLR
 
 HOSTILE = [

@@ -20,13 +20,16 @@ from sklearn_scan.inspection._gallery._page import (
     write_json,
     write_whole,
 )
-from sklearn_scan.inspection._gallery._pictures import open_pictures
 from sklearn_scan.inspection._gallery._sprites import make_sheets
+from sklearn_scan.inspection._pictures import open_pictures
 
 __all__ = ["apply_edits", "write_gallery"]
 
 # Random members that the overview shows beside each prototype.
 _N_IN_OVERVIEW = 5
+
+# Smaller images are enlarged, as browsers would let thumbnails flow into each other.
+_LEAST_SIDE = 32
 
 _MOST_CLUSTERS = 2**16 - 1
 
@@ -132,7 +135,7 @@ def write_gallery(
     )
     names = _check_texts(names, n_clusters, "names", "clusters")
     captions = _check_texts(captions, n_samples, "captions", "samples")
-    pictures, files = open_pictures(estimator, X, images)
+    pictures, files = open_pictures(estimator, X, images, least_side=_LEAST_SIDE)
     content = find_content(
         estimator,
         X,
