@@ -166,13 +166,13 @@ def test_clusters_may_have_any_numbers_and_classes_any_names():
 
 
 def test_without_classes_neighbours_are_asked_and_named():
-    fitted = Fitted([0, 0, 0, 1], n_clusters=2)
+    fitted = Fitted([0, 0, 1, 0], n_clusters=2)
     fitted.confidence_ = np.array([0.95, 0.65, 0.65, 1.0], dtype=np.float32)
-    fitted.neighbors_ = np.array([[1, 3], [0, -1], [3, 3], [-1, -1]])
+    fitted.neighbors_ = np.array([[1, 2, -1], [0, 2, -1], [0, 1, 3], [-1, -1, -1]])
     display = ReliabilityDisplay.from_estimator(fitted)
     assert display.kind == "agreement"
     assert display.counts.tolist() == [0] * 6 + [2, 0, 0, 1]  # one has no neighbour
-    np.testing.assert_allclose(display.observed[[6, 9]], [0.5, 0.5])
+    np.testing.assert_allclose(display.observed[[6, 9]], [0.25, 0.5])
     assert "not accuracy" in display.ax_.get_ylabel()
     legend = [text.get_text() for text in display.ax_.get_legend().get_texts()]
     assert not [text for text in legend if "accuracy" in text or "calibration" in text]
