@@ -178,8 +178,9 @@ class TrainingCurvesDisplay:
         Parameters
         ----------
         ax : matplotlib.axes.Axes, array of them or None, default=None
-            Where to plot: a subplot, in whose place a column per stage is drawn; or
-            axes of shape (2, n_stages). None makes a figure.
+            Where to plot: a subplot of at least three inches per stage, in whose place
+            a column per stage is drawn; or axes of shape (2, n_stages). None makes a
+            figure.
 
         Returns
         -------

@@ -57,8 +57,8 @@ def cluster_stability(
     meaningful.
 
     Only the search of heads is repeated, and neither the pretext nor the training on
-    views, whose own randomness is not measured. A part of 2,500 samples with 128
-    features takes about a second.
+    views, whose own randomness is not measured. A part of 2,500 samples takes about a
+    second, or a few where clusters lie far apart.
 
     Parameters
     ----------

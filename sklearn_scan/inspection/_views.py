@@ -182,9 +182,16 @@ class ViewsDisplay(RowsDisplay):
         ------
         ImportError
             If matplotlib is not installed.
+        TypeError
+            If the estimator has no views.
         ValueError
             If `X` holds rows.
         """
+        if not hasattr(estimator, "views"):
+            raise TypeError(
+                f"{type(estimator).__name__} has no random views to plot. Pass a "
+                "SCANClustering, or a pretext that is trained on views."
+            )
         kwargs = {"image_shape": estimator.image_shape} | kwargs
         return cls.from_array(X, estimator.views, cmap=cmap, ax=ax, **kwargs)
 

@@ -64,6 +64,11 @@ def test_views_are_plotted(n_channels):
         assert texts_of(ax)[:2] == ["image 0", "image 1"]
 
 
+def test_without_views_there_is_nothing_to_plot(digits):
+    with pytest.raises(TypeError, match="PCA has no random views"):
+        ViewsDisplay.from_estimator(PCA(), digits[0])
+
+
 def test_views_of_images_given_as_rows_are_plotted(digits):
     X = digits[0].reshape(len(digits[0]), 64)
     display = ViewsDisplay.from_estimator(SCANClustering(image_shape=(8, 8)), X)
