@@ -6,7 +6,8 @@
 Cuts photographs into pictures and clusters rows that go with them. Printed are
 seconds, with those in which thumbnails are drawn on their own, and the megabytes of the
 file; and, where there are selenium and Chromium, after how many seconds the page is
-ready.
+ready. With `--stability`, also the seconds of one core in which stability is measured,
+which depend on how far clusters lie apart: `--noise 2` lets them touch.
 """
 
 import argparse
@@ -21,18 +22,18 @@ from scan_bench.report import describe_run, print_header, print_table, write_jso
 from sklearn.datasets import load_sample_images
 
 from sklearn_scan import SCANClustering, TrainingConfig
-from sklearn_scan.inspection import write_gallery
-from sklearn_scan.inspection._gallery._pictures import Pictures
+from sklearn_scan.inspection import cluster_stability, write_gallery
+from sklearn_scan.inspection._pictures import Pictures
 
 _N_FEATURES = 64
 
 
-def make_data(n, n_clusters, side):
+def make_data(n, n_clusters, side, scale=0.5):
     """Return rows around centres, and for each a part of a photograph."""
     random = np.random.default_rng(0)
     kinds = random.integers(0, n_clusters, n)
     centers = random.normal(size=(n_clusters, _N_FEATURES)).astype(np.float32)
-    noise = random.normal(scale=0.5, size=(n, _N_FEATURES)).astype(np.float32)
+    noise = random.normal(scale=scale, size=(n, _N_FEATURES)).astype(np.float32)
     photographs = load_sample_images().images
     images = np.empty((n, side, side, 3), dtype=np.uint8)
     for i, kind in enumerate(kinds):
@@ -95,11 +96,13 @@ def main(arguments=None):
     parser.add_argument("--n-clusters", type=int, default=100)
     parser.add_argument("--side", type=int, default=64, help="pixels of a picture")
     parser.add_argument("--out", type=Path, help="where to write the page; temporary")
+    parser.add_argument("--noise", type=float, default=0.5, help="around centres")
+    parser.add_argument("--stability", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     facts = describe_run("cpu")
     print_header("The page of a large clustering", facts)
-    X, images = make_data(options.n, options.n_clusters, options.side)
+    X, images = make_data(options.n, options.n_clusters, options.side, options.noise)
     # How good the clusters are does not matter here.
     clusterer = SCANClustering(
         options.n_clusters, n_heads=1, head_search=TrainingConfig(epochs=2)
@@ -118,6 +121,10 @@ def main(arguments=None):
             "megabytes": path.stat().st_size / 1e6,
             "ready after": measure_ready(path),
         }
+    if options.stability:
+        begin = time.process_time()
+        cluster_stability(clusterer, random_state=0)
+        row["stability"] = time.process_time() - begin
     print_table(
         [{k: f"{v:.2f}" if isinstance(v, float) else v for k, v in row.items()}]
     )

@@ -12,6 +12,9 @@ from sklearn_scan._stages import Evaluator, MinedSamples
 from sklearn_scan._typing import Floats, Labels, SamplesLike
 from sklearn_scan.neighbors import mine_neighbors
 
+# Clusters of samples that are predicted again may differ where two are equally likely.
+_LEAST_AGREEMENT = 0.98
+
 
 class PredictorMixin(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, SampleInputMixin
@@ -124,6 +127,48 @@ class PredictorMixin(
 
     def _network(self, runtime):
         return self.net_.move_to(runtime.device).module_
+
+    def _predict_proba_fitted(self, X):
+        """Compute the probabilities of the samples that `fit` saw.
+
+        Heads on a fixed embedding read it where it is; an encoder reads `X` again.
+
+        Parameters
+        ----------
+        X : array-like
+            What `fit` was given. Not looked at where the embedding is fixed.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_clusters), dtype float32
+
+        Raises
+        ------
+        ValueError
+            If `X` has another number of samples, or its samples are in other clusters.
+        """
+        if self._backbone.learns:
+            probabilities = self.predict_proba(X)
+            self._check_fitted(probabilities)
+            return probabilities
+        runtime = self._resolve_runtime()
+        source = self._backbone.open(None, self.embedding_, runtime)
+        return infer(self._network(runtime).probabilities, source).numpy()
+
+    def _check_fitted(self, probabilities):
+        name, n_samples = type(self).__name__, len(self.labels_)
+        if len(probabilities) != n_samples:
+            raise ValueError(
+                f"X has {len(probabilities)} samples, but {name} was fitted on "
+                f"{n_samples}. Pass what it was fitted on."
+            )
+        agreement = (probabilities.argmax(axis=1) == self.labels_).mean()
+        if agreement < _LEAST_AGREEMENT:
+            raise ValueError(
+                f"{agreement:.0%} of the samples in X are in the cluster in which "
+                f"{name} put them in fit. Pass what it was fitted on, in the same "
+                "order."
+            )
 
     @property
     def _n_features_out(self):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sklearn_scan._typing import SamplesLike
-from sklearn_scan.inspection._plotting import import_pyplot
+from sklearn_scan.inspection._plotting import Display
 from sklearn_scan.metrics import Superclasses, aligned_confusion_matrix
 
 # More do not fit beside each other in a figure of ordinary size.
@@ -19,7 +19,7 @@ _MAX_UPRIGHT_TICKS = 20
 _LINE = {"color": "0.45", "linewidth": 0.7}
 
 
-class ConfusionDisplay:
+class ConfusionDisplay(Display):
     """Classes against the clusters that they are matched with.
 
     What is matched lies on the diagonal. Clusters of no class follow on the right,
@@ -210,14 +210,11 @@ class ConfusionDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        plt = import_pyplot("ConfusionDisplay")
         n_rows, n_columns = self.matrix.shape
-        if ax is None:
-            height = np.clip(0.42 * n_rows, 3.5, 8)
-            width = height * min(n_columns / n_rows, 2)
-            size = (width + 2, height + (0.6 if self.superclasses is None else 1.3))
-            _, ax = plt.subplots(figsize=size, layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        height = np.clip(0.42 * n_rows, 3.5, 8)
+        width = height * min(n_columns / n_rows, 2)
+        edge = 0.6 if self.superclasses is None else 1.3
+        ax = self._take_axes(ax, (width + 2, height + edge))
         is_share = self.matrix.dtype.kind == "f"
         image = ax.imshow(
             self.matrix, cmap=cmap, vmin=0, vmax=1 if is_share else None, aspect="auto"

@@ -10,7 +10,7 @@ from sklearn_scan._engine import Runtime, resolve_seed
 from sklearn_scan._inputs import ArraySource, learn_samples
 from sklearn_scan._typing import Floats, RandomState, SamplesLike, Shape, ViewsLike
 from sklearn_scan._views import build_views
-from sklearn_scan.inspection._plotting import import_pyplot
+from sklearn_scan.inspection._rows import FIRST, PLAIN, ImageRow, RowsDisplay
 
 
 def draw_views(
@@ -73,10 +73,162 @@ def draw_views(
     return np.ascontiguousarray(grid.movedim(2, -1).numpy())
 
 
+class ViewsDisplay(RowsDisplay):
+    """A row per image: the image, and random views of it.
+
+    A view should change how an image looks and not what it shows. More than 25 images
+    are drawn in several columns.
+
+    Make one with `from_estimator` or `from_array`. All parameters are stored as
+    attributes.
+
+    Parameters
+    ----------
+    grid : ndarray of shape (n_images, 1 + n_views, h, w, c)
+        Each image and its views, as `draw_views` returns them.
+
+    Attributes
+    ----------
+    ax_ : matplotlib.axes.Axes
+        Where the views were plotted last.
+    figure_ : matplotlib.figure.Figure
+        Its figure.
+
+    See Also
+    --------
+    draw_views : The views alone.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_scan import SCANClustering
+    >>> from sklearn_scan.inspection import ViewsDisplay
+    >>> X = load_digits().images
+    >>> display = ViewsDisplay.from_estimator(SCANClustering(), X, n_images=3)
+    >>> display.grid.shape
+    (3, 9, 8, 8, 1)
+    >>> matplotlib.pyplot.close(display.figure_)
+    """
+
+    def __init__(self, grid: Any):
+        self.grid = grid
+
+    @classmethod
+    def from_array(
+        cls,
+        X: SamplesLike,
+        views: ViewsLike = "auto",
+        *,
+        cmap: Any = "gray",
+        ax: Any = None,
+        **kwargs,
+    ) -> "ViewsDisplay":
+        """Plot what `draw_views` draws.
+
+        Parameters
+        ----------
+        X, views, **kwargs
+            Passed to `draw_views`.
+        cmap : str or matplotlib.colors.Colormap, default="gray"
+            Colours of gray images; "gray_r" for ink on paper.
+        ax : matplotlib.axes.Axes or None, default=None
+            Where to plot; None makes a figure.
+
+        Returns
+        -------
+        display : ViewsDisplay
+            With `ax_` and `figure_`.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If `X` holds rows.
+        """
+        return cls(draw_views(X, views, **kwargs)).plot(cmap=cmap, ax=ax)
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: SamplesLike,
+        *,
+        cmap: Any = "gray",
+        ax: Any = None,
+        **kwargs,
+    ) -> "ViewsDisplay":
+        """Plot the views on which an estimator is, or was, trained.
+
+        Parameters
+        ----------
+        estimator : SCANClustering or pretext
+            Fitted or not. Its parameters `views` and `image_shape` are looked at.
+        X : array-like
+            Images as its `fit` takes them.
+        cmap, ax
+            As in `from_array`.
+        **kwargs
+            Passed to `draw_views`: `strong`, `n_images`, `n_views`, `random_state`.
+
+        Returns
+        -------
+        display : ViewsDisplay
+            With `ax_` and `figure_`.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError
+            If the estimator has no views.
+        ValueError
+            If `X` holds rows.
+        """
+        if not hasattr(estimator, "views"):
+            raise TypeError(
+                f"{type(estimator).__name__} has no random views to plot. Pass a "
+                "SCANClustering, or a pretext that is trained on views."
+            )
+        kwargs = {"image_shape": estimator.image_shape} | kwargs
+        return cls.from_array(X, estimator.views, cmap=cmap, ax=ax, **kwargs)
+
+    def plot(self, *, cmap: Any = "gray", ax: Any = None) -> "ViewsDisplay":
+        """Plot the views.
+
+        Parameters
+        ----------
+        cmap : str or matplotlib.colors.Colormap, default="gray"
+            Colours of gray images; "gray_r" for ink on paper.
+        ax : matplotlib.axes.Axes or None, default=None
+            Where to plot; None makes a figure.
+
+        Returns
+        -------
+        self : ViewsDisplay
+            With `ax_` and `figure_`.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        is_color = self.grid.shape[-1] >= 3
+        drawn = self.grid[..., :3].clip(0, 1) if is_color else self.grid[..., 0]
+        frames = [FIRST, *[PLAIN] * (drawn.shape[1] - 1)]
+        rows = [
+            ImageRow(f"image {number}", images, frames)
+            for number, images in enumerate(drawn)
+        ]
+        return self._draw_rows(rows, ("image", "random views of it"), cmap=cmap, ax=ax)
+
+
 def plot_views(
     X: SamplesLike, views: ViewsLike = "auto", *, ax: Any = None, **kwargs
 ) -> Any:
-    """Plot what `draw_views` draws: a row per image, the image itself first.
+    """Plot what `draw_views` draws, as `ViewsDisplay.from_array` does.
 
     Parameters
     ----------
@@ -88,29 +240,11 @@ def plot_views(
     Returns
     -------
     ax : matplotlib.axes.Axes
-        With the grid as its image; its figure is `ax.figure`.
+        With the images; its figure is `ax.figure`.
 
     Raises
     ------
     ImportError
         If matplotlib is not installed.
     """
-    advice = " draw_views returns the same views as an array without it."
-    plt = import_pyplot("plot_views", advice)
-    grid = draw_views(X, views, **kwargs)
-    n_rows, n_columns, height, width, n_channels = grid.shape
-    # White lines between the tiles, and a wider one after the originals.
-    tiles = np.pad(grid, [(0, 0), (0, 0), (1, 0), (1, 0), (0, 0)], constant_values=1)
-    sheet = tiles.transpose(0, 2, 1, 3, 4).reshape(
-        n_rows * (height + 1), n_columns * (width + 1), n_channels
-    )
-    if ax is None:
-        size = (n_columns * width / height, n_rows)
-        _, ax = plt.subplots(figsize=size, layout="constrained")
-    ax.imshow(
-        sheet[..., 0] if n_channels != 3 else sheet.clip(0, 1), cmap="gray", vmin=0
-    )
-    ax.axvline(width + 0.5, color="tab:red", linewidth=1.5)
-    ax.set_axis_off()
-    ax.set_title("first column: the image; the others: its views", fontsize="small")
-    return ax
+    return ViewsDisplay.from_array(X, views, ax=ax, **kwargs).ax_

@@ -18,11 +18,12 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from sklearn_scan import SCANClustering
+from sklearn_scan.inspection import _gallery as gallery
 from sklearn_scan.inspection import write_gallery
 from sklearn_scan.inspection._gallery import _group, _page
 from sklearn_scan.inspection._gallery._content import find_content
-from sklearn_scan.inspection._gallery._pictures import open_pictures
 from sklearn_scan.inspection._gallery._sprites import make_sheets
+from sklearn_scan.inspection._pictures import open_pictures
 from sklearn_scan.pretext import Pretrained, SimCLR
 
 HOSTILE = [
@@ -191,6 +192,21 @@ def test_images_given_as_rows(tmp_path, digits):
     )
 
 
+def test_stability_is_measured_where_it_is_asked_for(
+    clusterer, X, tmp_path, monkeypatch
+):
+    def measure(estimator, random_state):
+        assert estimator is clusterer
+        return np.full(5, random_state / 10)
+
+    monkeypatch.setattr(gallery, "cluster_stability", measure)
+    assert write_page(clusterer, X, tmp_path).data["stability"] is None
+    given = write_page(clusterer, X, tmp_path, stability=[0.5, np.nan, 1, 0, 0]).data
+    assert given["stability"] == [0.5, None, 1.0, 0.0, 0.0]
+    measured = write_page(clusterer, X, tmp_path, stability=True, random_state=3)
+    assert measured.data["stability"] == [0.3] * 5
+
+
 # --- size --------------------------------------------------------------------------
 
 
@@ -322,6 +338,8 @@ def test_there_is_never_half_a_page(clusterer, X, tmp_path, monkeypatch):
         ({"names": ["a"]}, "names has 1 texts for 5 clusters"),
         ({"captions": ["a"]}, "captions has 1 texts for 300 samples"),
         ({"n_core": -1}, "n_core must be at least 0"),
+        ({"stability": [0.5]}, "for each of 5 clusters"),
+        ({"stability": [0.5, 0.5, 2, 0.5, 0.5]}, "a number from 0 to 1"),
         ({"thumbnail_size": 0}, "thumbnail_size must be at least 1"),
         ({"images": np.zeros((3, 8, 8))}, "images has 3 samples, but .* 300"),
         ({"images": np.zeros((300, 8))}, "rows cannot be drawn"),

@@ -36,6 +36,7 @@ OPTIONS = (
     "--disable-sync",
     "--window-size=1280,900",
 )
+STABILITY = [0.9, 0.7, 0.3, np.nan, 0.8]
 HOSTILE = ["<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>"]
 
 
@@ -72,7 +73,15 @@ def page(clusterer, X, tmp_path_factory):
     captions = [f"image {i:03d}.png" for i in range(300)]
     captions[7] = HOSTILE[0]
     names = ["nil", "one", "two", "three", HOSTILE[1]]
-    return write_gallery(clusterer, X, path, captions=captions, names=names, n_core=20)
+    return write_gallery(
+        clusterer,
+        X,
+        path,
+        captions=captions,
+        names=names,
+        n_core=20,
+        stability=STABILITY,
+    )
 
 
 class Reader:
@@ -164,6 +173,21 @@ def test_the_page_opens(reader, clusterer):
     assert reader.names() == ["nil", "one", "two", "three", HOSTILE[1]]
     title = reader.driver.title
     assert title == "300 samples in 5 clusters"
+
+
+def test_clusters_of_low_stability_are_marked(reader):
+    def find(text):
+        return [text in numbers for numbers in reader.texts(".numbers")]
+
+    assert find("stability") == [True, True, True, False, True]
+    assert find("stability 0.70") == find("doubtful") == [c == 1 for c in range(5)]
+    assert find("stability 0.30") == find("unstable") == [c == 2 for c in range(5)]
+    reader.click('#sorting option[value="unstable"]')
+    assert reader.names()[:3] == ["two", "one", HOSTILE[1]]
+    # Of what has been merged, nothing is known.
+    reader.click('.card[data-cluster="2"] .near button')
+    assert sum(find("stability")) < 4
+    assert sum(find("unstable")) == 0
 
 
 @pytest.mark.parametrize("place", ["overview", "cluster-1", "map", "edits", "nowhere"])

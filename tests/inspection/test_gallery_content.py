@@ -5,14 +5,12 @@ import numpy as np
 
 from sklearn_scan.inspection._gallery import _group
 from sklearn_scan.inspection._gallery._content import (
-    arrange,
     digest_labels,
     find_content,
     find_near,
-    find_probabilities,
-    project,
     rank_clusters,
 )
+from sklearn_scan.inspection._map import arrange, project
 
 
 def find(clusterer, X, n=6):
@@ -53,7 +51,7 @@ def test_no_image_of_a_small_cluster_is_core_and_borderline(clusterer, X):
 
 def test_probabilities_are_those_of_the_estimator(clusterer, X):
     np.testing.assert_allclose(
-        find_probabilities(clusterer, X), clusterer.predict_proba(X), atol=1e-5
+        clusterer._predict_proba_fitted(X), clusterer.predict_proba(X), atol=1e-5
     )
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from sklearn_scan._scan import SCANClustering
 from sklearn_scan._typing import PathLike, RandomState, SamplesLike
@@ -20,13 +21,17 @@ from sklearn_scan.inspection._gallery._page import (
     write_json,
     write_whole,
 )
-from sklearn_scan.inspection._gallery._pictures import open_pictures
 from sklearn_scan.inspection._gallery._sprites import make_sheets
+from sklearn_scan.inspection._pictures import open_pictures
+from sklearn_scan.inspection._stability import cluster_stability
 
 __all__ = ["apply_edits", "write_gallery"]
 
 # Random members that the overview shows beside each prototype.
 _N_IN_OVERVIEW = 5
+
+# Smaller images are enlarged, as browsers would let thumbnails flow into each other.
+_LEAST_SIDE = 32
 
 _MOST_CLUSTERS = 2**16 - 1
 
@@ -44,6 +49,7 @@ def write_gallery(
     n_core: int = 12,
     n_borderline: int = 12,
     n_random: int = 12,
+    stability: bool | ArrayLike = False,
     max_bytes: int = 40_000_000,
     random_state: RandomState = 0,
 ) -> Path:
@@ -79,11 +85,15 @@ def write_gallery(
     n_core, n_borderline, n_random : int, default=12
         How many of the most confident members of a cluster are shown, of the least
         confident, and of members drawn at random from all.
+    stability : bool or array-like of shape (n_clusters,), default=False
+        How well each cluster is found again in a part of the samples; clusters of low
+        stability are marked. True measures it by `cluster_stability`, which takes
+        seconds to minutes; or pass what that function returns. False leaves it out.
     max_bytes : int, default=40,000,000
         About how large the file may be. Where it would be larger, thumbnails of the
         images that are not shown first are smaller, or left out, which the page says.
     random_state : int, RandomState instance or None, default=0
-        Determines the random members.
+        Determines the random members, and the parts in which stability is measured.
 
     Returns
     -------
@@ -102,6 +112,7 @@ def write_gallery(
     See Also
     --------
     apply_edits : Read what was changed on the page.
+    cluster_stability : Measure the stability of clusters.
 
     Examples
     --------
@@ -132,7 +143,8 @@ def write_gallery(
     )
     names = _check_texts(names, n_clusters, "names", "clusters")
     captions = _check_texts(captions, n_samples, "captions", "samples")
-    pictures, files = open_pictures(estimator, X, images)
+    stability = _find_stability(estimator, stability, random_state)
+    pictures, files = open_pictures(estimator, X, images, least_side=_LEAST_SIDE)
     content = find_content(
         estimator,
         X,
@@ -147,6 +159,7 @@ def write_gallery(
         names=names or [f"cluster {number}" for number in range(n_clusters)],
         captions=captions or _shorten(files),
         has_images=pictures is not None,
+        stability=stability,
     )
     sheets = []
     if pictures is not None:
@@ -213,6 +226,23 @@ def _check_texts(texts, n_expected, name, what):
     if len(texts) != n_expected:
         raise ValueError(f"{name} has {len(texts)} texts for {n_expected} {what}.")
     return texts
+
+
+def _find_stability(estimator, stability, random_state):
+    """Return the stability of each cluster, or None where it is not asked for."""
+    if isinstance(stability, bool | np.bool_):
+        if not stability:
+            return None
+        return cluster_stability(estimator, random_state=random_state)
+    stability = column_or_1d(stability, dtype=np.float64)
+    n_clusters = len(estimator.prototypes_)
+    is_share = np.isnan(stability) | ((stability >= 0) & (stability <= 1))
+    if len(stability) != n_clusters or not is_share.all():
+        raise ValueError(
+            f"stability must be True, False, or a number from 0 to 1 for each of "
+            f"{n_clusters} clusters. Got {stability!r}."
+        )
+    return stability
 
 
 def _shorten(files):

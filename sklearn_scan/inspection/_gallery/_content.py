@@ -5,25 +5,14 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
-from sklearn.decomposition import PCA
 
-from sklearn_scan._engine import infer
+from sklearn_scan.inspection._map import arrange, project
 
 # Per sample: the clusters of highest probability, and neighbours.
 _N_CHOICES = 5
 _N_NEIGHBORS = 8
 # Per cluster: clusters that it might be merged with.
 _N_NEAR = 4
-# Above, the covariance takes longer than a randomized decomposition.
-_MOST_FEATURES = 512
-
-# The map by clusters: width by height, and how much of its cell a cluster fills.
-_ASPECT, _FILLED = 1.6, 0.75
-
-# Clusters of samples that are predicted again may differ where two are equally likely.
-_LEAST_AGREEMENT = 0.98
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +79,7 @@ def find_content(estimator, X, *, n_core, n_borderline, n_random, random_state):
     """
     labels = np.asarray(estimator.labels_)
     confidence = np.asarray(estimator.confidence_)
-    probabilities = find_probabilities(estimator, X)
+    probabilities = estimator._predict_proba_fitted(X)
     choices, chances = rank_clusters(probabilities, labels)
     near, links = find_near(labels, estimator.neighbors_, probabilities)
     members = [np.flatnonzero(labels == k) for k in range(probabilities.shape[1])]
@@ -113,34 +102,6 @@ def find_content(estimator, X, *, n_core, n_borderline, n_random, random_state):
         borderline=[m[n_core:][::-1][:n_borderline] for m in ordered],
         random=[random_state.permutation(m)[:n_random] for m in members],
     )
-
-
-def find_probabilities(estimator, X):
-    """Return the cluster probabilities of the training samples.
-
-    Heads on a fixed embedding read it where it is; an encoder reads `X` again.
-    """
-    backbone = estimator._backbone
-    if backbone.learns:
-        probabilities = estimator.predict_proba(X)
-    else:
-        runtime = estimator._resolve_runtime()
-        source = backbone.open(None, estimator.embedding_, runtime)
-        network = estimator._network(runtime)
-        probabilities = infer(network.probabilities, source).numpy()
-    name, n_samples = type(estimator).__name__, len(estimator.labels_)
-    if len(probabilities) != n_samples:
-        raise ValueError(
-            f"X has {len(probabilities)} samples, but {name} was fitted on "
-            f"{n_samples}. Pass what it was fitted on."
-        )
-    agreement = np.mean(probabilities.argmax(axis=1) == estimator.labels_)
-    if agreement < _LEAST_AGREEMENT:
-        raise ValueError(
-            f"{agreement:.0%} of the samples in X are in the cluster in which {name} "
-            "put them in fit. Pass what it was fitted on, in the same order."
-        )
-    return probabilities
 
 
 def rank_clusters(probabilities, labels):
@@ -191,50 +152,6 @@ def _count_links(labels, neighbors, n_clusters):
     pairs = starts[is_there] * n_clusters + labels[ends[is_there]]
     counts = np.bincount(pairs, minlength=n_clusters**2)
     return counts.reshape(n_clusters, n_clusters).astype(float)
-
-
-def project(rows):
-    """Return the first two principal components of rows, in [0, 1].
-
-    Both have one scale, and a thousandth at each end lies on the border: a few rows far
-    away do not push all others together.
-    """
-    rows = np.asarray(rows, dtype=np.float32)
-    places = np.zeros((len(rows), 2), dtype=np.float32)
-    n_components = min(2, rows.shape[1], len(rows))
-    if n_components and np.ptp(rows, axis=0).max() > 0:
-        is_narrow = rows.shape[1] <= _MOST_FEATURES
-        solver = "covariance_eigh" if is_narrow else "randomized"
-        pca = PCA(n_components, svd_solver=solver, random_state=0)
-        places[:, :n_components] = pca.fit_transform(rows)
-    low, high = np.quantile(places, [0.001, 0.999], axis=0)
-    span = max((high - low).max(), np.finfo(np.float32).tiny)
-    return ((places - (low + high) / 2) / span + 0.5).clip(0, 1)
-
-
-def arrange(probabilities, labels, embedding):
-    """Return places at which clusters lie apart, in [0, 1].
-
-    Each cluster has a cell of a grid, such that clusters near to each other in the
-    embedding have cells near to each other. A sample lies at the mean of the cells of
-    all clusters, weighted by its probabilities: in doubt, between them. Around this
-    point, the members of a cluster spread as their principal components do.
-    """
-    n_clusters = probabilities.shape[1]
-    n_columns = int(np.ceil(np.sqrt(_ASPECT * n_clusters)))
-    n_rows = -(-n_clusters // n_columns)
-    cells = np.stack(np.divmod(np.arange(n_rows * n_columns), n_columns)[::-1], axis=1)
-    cells = cells - (np.array([n_columns, n_rows]) - 1) / 2
-    centers = np.zeros((n_clusters, embedding.shape[1]))
-    places = np.empty((len(labels), 2))
-    for cluster in np.unique(labels):
-        members = labels == cluster
-        centers[cluster] = embedding[members].mean(axis=0)
-        places[members] = _FILLED * (project(embedding[members]) - 0.5)
-    spread = (project(centers) - 0.5) * [n_columns, n_rows]
-    _, chosen = linear_sum_assignment(cdist(spread, cells, "sqeuclidean"))
-    places += probabilities @ cells[chosen]
-    return (places / max(n_columns, n_rows) + 0.5).clip(0, 1)
 
 
 def digest_labels(labels, n_clusters):

@@ -17,6 +17,7 @@ from string import Template
 import numpy as np
 
 from sklearn_scan.inspection._gallery._content import digest_labels
+from sklearn_scan.inspection._stability import STABLE, UNSTABLE
 
 FORMAT, VERSION = "sklearn_scan.gallery", 1
 
@@ -34,7 +35,7 @@ _SCRIPTS = (
 _NOWHERE = 2**16 - 1
 
 
-def describe(content, *, title, names, captions, has_images):
+def describe(content, *, title, names, captions, has_images, stability=None):
     """Return what the page shows, but for thumbnails, as JSON takes it.
 
     Parameters
@@ -49,6 +50,8 @@ def describe(content, *, title, names, captions, has_images):
         Of samples; None for their numbers.
     has_images : bool
         Whether samples have pictures.
+    stability : ndarray of shape (n_clusters,) or None
+        Of clusters; None where it was not measured.
 
     Returns
     -------
@@ -75,6 +78,8 @@ def describe(content, *, title, names, captions, has_images):
             for name, places in content.maps.items()
         },
         "prototypes": content.prototypes.tolist(),
+        "stability": None if stability is None else _as_json(stability.round(4)),
+        "stabilityBounds": [UNSTABLE, STABLE],
         "near": content.near.tolist(),
         "links": content.links.round(4).tolist(),
         "core": [each.tolist() for each in content.core],
@@ -139,6 +144,11 @@ def write_whole(page, path):
         if os.path.exists(part):
             os.remove(part)
         raise
+
+
+def _as_json(values):
+    """Return numbers in a list, with None for what is no number."""
+    return [None if np.isnan(value) else float(value) for value in values]
 
 
 def _pack(values, dtype):

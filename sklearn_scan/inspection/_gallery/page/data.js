@@ -38,6 +38,9 @@ const data = readData();
 const nSamples = data.nSamples;
 const nClusters = data.names.length;
 
+// How well a cluster is found again; null where this was not measured, or is not a number.
+const stabilityOf = (cluster) => data.stability?.[cluster] ?? null;
+
 const captionOf = (i) => (data.captions ? data.captions[i] : `row ${i}`);
 
 function choicesOf(i) {
@@ -60,6 +63,13 @@ function neighborsOf(i) {
 const formatCount = (count, what) =>
   `${count.toLocaleString("en")} ${what}${count === 1 ? "" : "s"}`;
 const what = data.hasImages ? "image" : "row";
+
+// What is said of clusters that are not stable.
+function judgeStability(stability) {
+  const [unstable, stable] = data.stabilityBounds;
+  if (stability >= stable) return null;
+  return stability < unstable ? "unstable" : "doubtful";
+}
 
 // 0.9996 is not 1: whoever reads "100 %" takes it for certain.
 function formatChance(chance) {

@@ -5,6 +5,7 @@ const SORTS = {
   unsure: { text: "least sure first", key: (c) => confidenceOf(c) || 0 },
   large: { text: "largest first", key: (c) => -state.sizes[c] },
   close: { text: "nearest pairs first", key: (c) => -(nearestTo(c)?.share ?? -1) },
+  unstable: { text: "least stable first", key: (c) => fittedStability(c) ?? 2 },
   name: { text: "name", key: (c) => state.names[c].toLowerCase() },
 };
 const N_MORE = 120;
@@ -20,9 +21,11 @@ function showOverview() {
   const select = make(
     "select",
     { id: "sorting", onchange: () => ((sorting = select.value), showOverview()) },
-    ...Object.entries(SORTS).map(([value, { text }]) =>
-      make("option", { value, selected: value === sorting }, text),
-    ),
+    ...Object.entries(SORTS)
+      .filter(([value]) => value !== "unstable" || data.stability)
+      .map(([value, { text }]) =>
+        make("option", { value, selected: value === sorting }, text),
+      ),
   );
   const { key } = SORTS[sorting];
   const clusters = clustersLeft().sort((a, b) =>
@@ -129,7 +132,24 @@ function makeFacts(cluster) {
       : make("span", {}, `#${cluster}`),
     make("span", {}, formatCount(size, what)),
     make("span", {}, `${sure} sure`),
+    makeStability(cluster),
     makeBar(confidenceOf(cluster), `mean confidence ${sure}`),
+  );
+}
+
+// Of a cluster as it was fitted: nothing is known of merged ones.
+const fittedStability = (cluster) =>
+  partsOf(cluster).length === 1 ? stabilityOf(cluster) : null;
+
+function makeStability(cluster) {
+  const stability = fittedStability(cluster);
+  if (stability === null) return null;
+  const judgement = judgeStability(stability);
+  return make(
+    "span",
+    { title: "how well the cluster is found again in a part of the samples" },
+    `stability ${stability.toFixed(2)}`,
+    judgement && make("strong", { class: `mark ${judgement}` }, judgement),
   );
 }
 

@@ -2,8 +2,9 @@
 """The pictures of samples, at any size, from whatever the user has."""
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import validate_data
@@ -19,14 +20,15 @@ from sklearn_scan._inputs import (
 
 _MOST_AT_ONCE = 512
 
-# Smaller images are enlarged, as browsers would let thumbnails flow into each other.
-_LEAST_SIDE = 32
+# Pixels of an image in a figure, at most.
+_SIDE_IN_FIGURES = 96
 
 
+@dataclass(frozen=True, eq=False)
 class Pictures:
     """Pictures that are drawn at the size in which they are asked for.
 
-    Parameters
+    Attributes
     ----------
     items : list of str, list of PIL.Image.Image or ndarray
         Paths of files, pictures, or images.
@@ -37,13 +39,15 @@ class Pictures:
     is_limited : bool
         Whether the pictures have no more pixels than `shape`, so that nothing is gained
         beyond it.
+    least_side : int
+        The size to which such pictures are enlarged if they are smaller.
     """
 
-    def __init__(self, items, pixels, shape, *, is_limited):
-        self.items = items
-        self.pixels = pixels
-        self.shape = shape
-        self.is_limited = is_limited
+    items: Any
+    pixels: Any
+    shape: tuple
+    is_limited: bool
+    least_side: int = 0
 
     def __len__(self):
         return len(self.items)
@@ -57,7 +61,7 @@ class Pictures:
         """Return height and width at which the longer one is `side`, or less."""
         longer = max(self.shape)
         if self.is_limited:
-            side = min(side, max(longer, _LEAST_SIDE))
+            side = min(side, max(longer, self.least_side))
         return tuple(max(1, round(side * length / longer)) for length in self.shape)
 
     def read(self, indices, side):
@@ -82,7 +86,7 @@ class Pictures:
         return np.concatenate(drawn) if drawn else np.empty((0, *images.shape[1:]))
 
 
-def open_pictures(estimator, X, images=None):
+def open_pictures(estimator, X, images=None, *, least_side=0):
     """Find the pictures of the samples that an estimator was fitted on.
 
     Parameters
@@ -93,6 +97,8 @@ def open_pictures(estimator, X, images=None):
         What it was fitted on.
     images : array-like, folder, sequence of paths or None
         What is shown instead.
+    least_side : int
+        To how many pixels smaller pictures are enlarged.
 
     Returns
     -------
@@ -115,7 +121,34 @@ def open_pictures(estimator, X, images=None):
         )
     if images is None and paths is not None:
         _check_order(paths, estimator.input_spec_.paths, name)
+    if pictures is not None:
+        pictures = replace(pictures, least_side=least_side)
     return pictures, paths
+
+
+def read_pictures(estimator, X, images, indices):
+    """Return the pictures of some samples as they are drawn in a figure.
+
+    Parameters
+    ----------
+    estimator, X, images
+        See `open_pictures`.
+    indices : ndarray of int
+        Which samples. Of files, only theirs are read.
+
+    Returns
+    -------
+    pictures : ndarray of shape (n, h, w) or (n, h, w, 3), dtype float32
+        With black at 0 and white at 1.
+    """
+    pictures, _ = open_pictures(estimator, X, images)
+    if pictures is None:
+        raise ValueError(
+            f"{type(estimator).__name__} was fitted on rows of "
+            f"{estimator.n_features_in_} features, which cannot be drawn. Pass their "
+            "pictures as images=, or fit it with image_shape if the rows are images."
+        )
+    return pictures.read(indices, _SIDE_IN_FIGURES) / np.float32(255)
 
 
 def _open_any(images):
