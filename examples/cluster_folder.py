@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is in a folder of photographs? The recipe of the paper for large images.
+"""
+=============================================
+The paper's recipe on a folder of photographs
+=============================================
+
+This is a program, and not run for this page::
 
     python examples/cluster_folder.py photographs --n-clusters 12
     python examples/cluster_folder.py classes --classes --effort 0.01 --side 224
@@ -56,7 +61,7 @@ def write_table(clusterer, path):
 
 def parse(arguments=None):
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description="Cluster a folder by the paper's recipe for large images."
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--n-clusters", type=int, default=10)

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# ruff: noqa: D205, D400 (sphinx-gallery wants a title, not a sentence)
 """
 =========================================
 Ten groups of digits that nobody labelled
