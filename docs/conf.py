@@ -79,7 +79,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "show_signature": False,
     "download_all_examples": False,
-    "ignore_pattern": r"__init__|cluster_folder",
+    "ignore_pattern": r"cluster_folder",
     "within_subsection_order": "FileNameSortKey",
 }
 # The pictures are made for a file as well, without a window.

@@ -123,9 +123,8 @@ class Run:
 
     def _write(self, clusterer):
         from sklearn_scan.inspection import write_gallery
-        from sklearn_scan.inspection._gallery._content import find_probabilities
 
-        probabilities = find_probabilities(clusterer, self.paths)
+        probabilities = clusterer._predict_proba_fitted(self.paths)
         names = name_files(self.paths, self.folder)
         labels = Labels.rank(names, probabilities, clusterer.labels_)
         write_labels(labels, self.out.path / self.names[0])
