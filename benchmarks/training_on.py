@@ -21,6 +21,7 @@ from sklearn_scan.metrics import hungarian_accuracy_score
 from sklearn_scan.pretext import Pretrained
 
 RATES = (1e-4, 1e-5, 1e-6)
+STAGES = ("self_labeling", "clustering")
 
 
 def fit(pictures, y, side, seed, **stages):
@@ -51,6 +52,8 @@ def main(arguments=None):
     parser.add_argument("--side", type=int, default=96)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--rates", nargs="+", type=float, default=RATES)
     options = parser.parse_args(arguments)
     print_header("Training on", describe_run("cpu"))
     with np.load(options.cifar10) as archive:
@@ -67,8 +70,8 @@ def main(arguments=None):
     for seed in range(options.seeds):
         measure = partial(fit, images, y, side, seed)
         table.add({"stage": "none", "lr": None, "seed": seed} | measure())
-        for stage in ("self_labeling", "clustering"):
-            for lr in RATES:
+        for stage in options.stages:
+            for lr in options.rates:
                 row = {"stage": stage, "lr": lr, "seed": seed}
                 table.add(row | measure(**{stage: train(lr=lr)}))
 
