@@ -80,7 +80,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "download_all_examples": False,
     "ignore_pattern": r"cluster_folder",
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": "_gallery.ReadingOrder",
 }
 # The pictures are made for a file as well, without a window.
 warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
