@@ -232,9 +232,8 @@ class ConfidenceLoss(nn.Module):
 
     Parameters
     ----------
-    threshold : float or tuple of float, default=0.99
-        A sample counts if its largest probability exceeds this; one for all clusters,
-        or one for each.
+    threshold : float, default=0.99
+        A sample counts if its largest probability exceeds this.
     balanced : bool, default=True
         Weigh each sample by the inverse frequency of its pseudo-label among those that
         count, so that every cluster present pulls with the same force.
@@ -248,8 +247,6 @@ class ConfidenceLoss(nn.Module):
         self.threshold = threshold
         self.balanced = balanced
         self.left_out = left_out
-        thresholds = torch.tensor(threshold, device="cpu")
-        self.register_buffer("_thresholds", thresholds, persistent=False)
 
     def forward(self, weak, strong):
         """Return the loss of logits (b, n_clusters), and the confident fraction.
@@ -258,10 +255,7 @@ class ConfidenceLoss(nn.Module):
         reference raises.
         """
         confidence, labels = at_least_float32(weak).softmax(dim=-1).max(dim=-1)
-        threshold = self.threshold
-        if isinstance(threshold, tuple):
-            threshold = self._thresholds[labels]
-        weight = is_confident(confidence, threshold).to(confidence.dtype)
+        weight = is_confident(confidence, self.threshold).to(confidence.dtype)
         strong = at_least_float32(strong)
         if self.left_out:
             is_out = torch.zeros(weak.shape[1], dtype=torch.bool, device=weak.device)
