@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Self
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.utils import check_array
 
 from sklearn_scan._backbone import find_encoder
 from sklearn_scan._compat import HasMethods, Interval, StrOptions, check_params
@@ -21,6 +23,7 @@ CONSTRAINTS = {
     "K": [Interval(Integral, 0, None, closed="left")],
     "threshold": [Interval(Real, 0, 1, closed="right")],
     "entropy_weight": [Interval(Real, 0, None, closed="left")],
+    "cluster_sizes": [StrOptions({"auto", "equal"}), "array-like"],
     "n_heads": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
     "pretext": [StrOptions({"auto"}), HasMethods(["fit", "transform"])],
     "encoder": [StrOptions({"auto", *ENCODERS}), callable],
@@ -102,6 +105,20 @@ def find_n_heads(clusterer, backbone):
     return _N_HEADS_ON_LEARNED if backbone.learns and is_searched else _N_HEADS
 
 
+def find_sizes(clusterer):
+    """Return the expected shares of clusters, ascending; None where none are given."""
+    if isinstance(clusterer.cluster_sizes, str):
+        return None
+    sizes = np.sort(np.asarray(clusterer.cluster_sizes, dtype=np.float64))
+    return tuple((sizes / sizes.sum()).tolist())
+
+
+def follows_sizes(clusterer):
+    """Return whether heads may follow a partition of unequal sizes."""
+    sizes = clusterer.cluster_sizes
+    return isinstance(sizes, str) and sizes == "auto"
+
+
 def find_batch_sizes(plans):
     """Return the batch sizes of the stages in which the encoder learns, by stage."""
     return {
@@ -160,12 +177,28 @@ def check_together(clusterer):
             f"{pretext!r}, which has an encoder of its own. Give the encoder to the "
             "pretext, or leave the pretext out."
         )
+    if not isinstance(clusterer.cluster_sizes, str):
+        _check_sizes(clusterer.cluster_sizes, clusterer.n_clusters)
     if clusterer.checkpoint is not None:
         _check_checkpoint(clusterer.random_state)
     if encoder is pretext and encoder.trains and encoder.is_fitted:
         return (
             f"The pretext {type(pretext).__name__} is fitted, and will be trained "
             "anew. To use it as it is, pass sklearn.frozen.FrozenEstimator(pretext)."
+        )
+
+
+def _check_sizes(sizes, n_clusters):
+    sizes = check_array(sizes, ensure_2d=False, input_name="cluster_sizes")
+    if sizes.shape != (n_clusters,):
+        raise ValueError(
+            f"cluster_sizes has shape {sizes.shape}, and n_clusters={n_clusters}. Give "
+            "one number per cluster."
+        )
+    if not (sizes > 0).all():
+        raise ValueError(
+            "cluster_sizes must be positive, as a cluster of no samples cannot be "
+            f"found. Got {sizes.min():g} among them."
         )
 
 

@@ -32,6 +32,8 @@ from sklearn_scan._params import (
     find_batch_sizes,
     find_n_heads,
     find_reading,
+    find_sizes,
+    follows_sizes,
     keeps_encoder,
     plan_stages,
 )
@@ -54,6 +56,7 @@ from sklearn_scan._stages import (
 )
 from sklearn_scan._typing import (
     AutoInt,
+    ClusterSizes,
     Device,
     EncoderLike,
     PathLike,
@@ -107,6 +110,11 @@ class SCANClustering(
         Weight of the entropy of the mean prediction; the paper's lambda. Where `X` is
         rows, or the pretext is a transformer of others, it falls to a fifth after a
         quarter of the training.
+    cluster_sizes : "auto", "equal" or array-like of shape (n_clusters,), default="auto"
+        Which sizes clusters are expected to have. "equal" is the entropy of the paper,
+        and so is "auto", unless clusters of very different sizes are clearly seen (see
+        Notes). Numbers are the sizes where they are known, in any order and of any sum:
+        the mean prediction is compared with them in place of equal sizes.
     n_heads : int or "auto", default="auto"
         Heads that are trained, of which one is kept; like `n_init` of KMeans. "auto" is
         60 where they are searched on an embedding that was trained on `X`, and 20
@@ -143,8 +151,9 @@ class SCANClustering(
         Whether results of the clustering on views and of self-labelling are kept only
         if they are not clearly worse ("best"), or always, as in the reference ("last").
     batch_size : int, default=512
-        Largest number of samples in a step; several for every cluster. Where memory is
-        short, batches are smaller, with a warning.
+        Largest number of samples in a step. Where it is less than ten for every
+        cluster, the entropy is that of recent batches together (see Notes). Where
+        memory is short, batches are smaller, with a warning.
     image_shape : tuple of int or None, default=None
         Shape (h, w), (h, w, c) or (c, h, w) of one image, where `X` holds images as
         rows, files or pictures. The last two are brought to it.
@@ -224,7 +233,14 @@ class SCANClustering(
 
     *Clusters of very different size.* The loss prefers clusters of equal size. Where a
     partition of the embedding cuts off clearly fewer neighbours, heads follow its sizes
-    instead. `score` does not take this into account.
+    instead. With numbers as `cluster_sizes`, the entropy ``H(mean p)`` gives way to
+    ``log(n_clusters) - KL(mean p || sizes)``, with both in ascending order. `score`
+    does not take sizes into account.
+
+    *Small batches.* In batches of b samples, with ``r = 10 * n_clusters / b > 1``, the
+    entropy is that of an exponential moving average of the mean prediction, with
+    momentum ``(r - 1) / (r + 1)`` and the correction of Adam for its start; gradients
+    are those of the present batch.
 
     References
     ----------
@@ -250,6 +266,7 @@ class SCANClustering(
         K: int = 20,
         threshold: float = 0.99,
         entropy_weight: float = 5.0,
+        cluster_sizes: ClusterSizes = "auto",
         n_heads: AutoInt = "auto",
         pretext: Any = "auto",
         encoder: EncoderLike = "auto",
@@ -272,6 +289,7 @@ class SCANClustering(
         self.K = K
         self.threshold = threshold
         self.entropy_weight = entropy_weight
+        self.cluster_sizes = cluster_sizes
         self.n_heads = n_heads
         self.pretext = pretext
         self.encoder = encoder
@@ -394,9 +412,9 @@ class SCANClustering(
             # Rows come from anywhere, and their clusters may be of any sizes. A trained
             # embedding spreads them evenly; there the full weight is the better guide.
             n_steps = None if backbone.learns else plan.schedule.n_steps(len(rows))
-            loss = SCANLoss(self.entropy_weight, n_steps)
+            loss = SCANLoss(self.entropy_weight, n_steps, find_sizes(self))
             network, weight = search_heads(
-                rows, n_clusters, n_heads, loss, plan, context
+                rows, n_clusters, n_heads, loss, plan, context, follows_sizes(self)
             )
             return backbone.carry(network), weight
 
@@ -404,12 +422,13 @@ class SCANClustering(
         """Train the network on views; return the selector, which keeps the better."""
         with context.isolated("clustering"):
             views = build_views(plan.views if plan else self.views, samples.source)
-            evaluator = Evaluator(samples, self.entropy_weight, views)
+            sizes = find_sizes(self)
+            evaluator = Evaluator(samples, self.entropy_weight, views, sizes)
             selector = Selector(evaluator, self.threshold, self.keep, context)
             selector.begin(network, is_trained=self.head_search is not None)
             if plan is None:
                 return selector
-            loss = SCANLoss(self.entropy_weight)
+            loss = SCANLoss(self.entropy_weight, sizes=sizes)
             candidate = cluster(network, loss, plan, evaluator, context)
         selector.choose_clustered(candidate)
         if self.head_search is None and selector.network is network:

@@ -24,4 +24,5 @@ OptimizerLike: TypeAlias = str | Callable[..., Any]
 LRSchedule: TypeAlias = Literal["one_cycle", "cosine", "constant"]
 WeightsLike: TypeAlias = PathLike | Mapping[str, Any] | None
 AutoInt: TypeAlias = int | Literal["auto"]
+ClusterSizes: TypeAlias = ArrayLike | Literal["auto", "equal"]
 AutoFloat: TypeAlias = float | Literal["auto"]

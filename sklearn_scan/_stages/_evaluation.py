@@ -39,12 +39,15 @@ class Evaluator:
     views : nn.Module or None, default=None
         Drawn once for samples and once for neighbours; None to look at samples as they
         are.
+    sizes : tuple of float or None, default=None
+        Shares that clusters are expected to have; see `marginal_entropy`.
     """
 
-    def __init__(self, samples, entropy_weight, views=None):
+    def __init__(self, samples, entropy_weight, views=None, sizes=None):
         self.samples = samples
         self.source = samples.source
         self.entropy_weight = entropy_weight
+        self.sizes = None if sizes is None else torch.tensor(sizes)
         self.views = views
         n_anchors = min(len(samples), _MOST_ANCHORS)
         n_nearest = max(1, _MOST_PAIRS // n_anchors)
@@ -78,7 +81,8 @@ class Evaluator:
                 is_paired = self.counts[part] > k
                 pairs = log_p + _log_probabilities(heads, second[column])
                 agreement += pairs.logsumexp(dim=1) @ (weights * is_paired)
-        entropy = marginal_entropy(marginal / self.sample_weight.sum())
+        marginal = marginal / self.sample_weight.sum()
+        entropy = marginal_entropy(marginal, self.sizes)
         n_pairs = (self.sample_weight * self.counts).sum()
         return -agreement / n_pairs - self.entropy_weight * entropy
 

@@ -91,5 +91,5 @@ def follow_partition(features, graph, draw_neighbors, loss, most_steps, partitio
         return anchors, draw_neighbors(anchors)
 
     n_steps = min(_STEPS, most_steps)
-    minimise_loss(heads, features, draw_pairs, loss.final_weight, n_steps, _RATE)
+    minimise_loss(heads, features, draw_pairs, loss, n_steps, _RATE)
     return heads

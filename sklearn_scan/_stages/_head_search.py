@@ -45,7 +45,7 @@ _TOLD = 0.99
 _FITTING_STEPS_FOR_PIECES = 2000
 
 
-def search_heads(samples, n_clusters, n_heads, loss, plan, context):
+def search_heads(samples, n_clusters, n_heads, loss, plan, context, follows=True):
     """Train heads on a frozen embedding, and keep the best.
 
     Parameters
@@ -60,6 +60,8 @@ def search_heads(samples, n_clusters, n_heads, loss, plan, context):
         How long and how fast.
     context : FitContext
         Trains, and has the seeds.
+    follows : bool, default=True
+        Whether heads may follow a partition of unequal sizes.
 
     Returns
     -------
@@ -91,7 +93,7 @@ def search_heads(samples, n_clusters, n_heads, loss, plan, context):
     select_head(network, narrow, graph, loss)
     # Where the graph falls into clusters, their sizes are known already.
     has_sizes = not partitions
-    if graph.has_edges and not has_sizes:
+    if follows and graph.has_edges and not has_sizes:
         with context.isolated("following"):
             follow = partial(
                 follow_partition, features, graph, pairs.draw_neighbors, loss, n_steps
@@ -105,7 +107,7 @@ def search_heads(samples, n_clusters, n_heads, loss, plan, context):
         samples = replace(samples, sample_weight=weight)
     network = _undo_projection(network, components, samples.source)
     with context.isolated("polishing"):
-        polish_head(network, samples, loss.final_weight, n_steps)
+        polish_head(network, samples, loss, n_steps)
     return network, samples.sample_weight
 
 
@@ -145,9 +147,9 @@ def shortlist_heads(network, samples, features, pairs, loss, schedule):
         return anchors, pairs.draw_neighbors(anchors)
 
     n_steps = schedule.n_steps(len(features)) // 4
-    weight, rate = loss.final_weight, schedule.lr
-    minimise_loss(network.heads, features, draw_pairs, weight, n_steps, rate)
-    losses = Evaluator(samples, weight).losses(network).nan_to_num(nan=torch.inf)
+    minimise_loss(network.heads, features, draw_pairs, loss, n_steps, schedule.lr)
+    evaluator = Evaluator(samples, loss.final_weight, sizes=loss.sizes)
+    losses = evaluator.losses(network).nan_to_num(nan=torch.inf)
     best = losses.argsort()[:_MOST_TRAINED].tolist()
     network.heads = network.heads.select(*best)
 
@@ -161,7 +163,8 @@ def select_head(network, samples, graph, loss):
     if graph.has_edges and not graph.is_learned:
         network.heads = graph.find_best_head(network.heads)
     else:
-        Evaluator(samples, loss.final_weight).keep_best_head(network)
+        evaluator = Evaluator(samples, loss.final_weight, sizes=loss.sizes)
+        evaluator.keep_best_head(network)
 
 
 def project(source):

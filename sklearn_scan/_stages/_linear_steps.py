@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 
 from sklearn_scan._engine import OPTIMIZERS
-from sklearn_scan._losses import scan_loss
 
 # Samples in a step.
 _BATCH = 512
@@ -48,7 +47,7 @@ def fit_partitions(heads, rows, partitions, n_steps=150):
         _step(heads.n_heads * loss, optimizer, lr_schedule)
 
 
-def minimise_loss(heads, features, draw_pairs, entropy_weight, n_steps, lr):
+def minimise_loss(heads, features, draw_pairs, loss, n_steps, lr):
     """Minimise the SCAN loss of heads, in place, on samples and neighbours drawn.
 
     Parameters
@@ -60,8 +59,8 @@ def minimise_loss(heads, features, draw_pairs, entropy_weight, n_steps, lr):
     draw_pairs : callable
         Takes a number n, and returns the indices of n samples and of one neighbour of
         each.
-    entropy_weight : float
-        Of the SCAN loss.
+    loss : SCANLoss
+        With the weight at its end throughout.
     n_steps : int
         How long.
     lr : float
@@ -69,10 +68,11 @@ def minimise_loss(heads, features, draw_pairs, entropy_weight, n_steps, lr):
     """
     device = heads.linear.weight.device
     optimizer, lr_schedule = _begin_steps(heads, n_steps, lr)
+    loss = loss.settle().to(device)
     for _ in range(n_steps):
         pairs = features[torch.cat(draw_pairs(min(_BATCH, len(features))))]
         logits = heads(pairs.to(device)).chunk(2, dim=1)
-        _step(scan_loss(*logits, entropy_weight)[0].sum(), optimizer, lr_schedule)
+        _step(loss(*logits)[0], optimizer, lr_schedule)
 
 
 def _begin_steps(heads, n_steps, lr):

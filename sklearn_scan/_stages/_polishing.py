@@ -10,7 +10,7 @@ _STEPS = 300
 _RATE = 3e-3
 
 
-def polish_head(network, samples, entropy_weight, most_steps):
+def polish_head(network, samples, loss, most_steps):
     """Train a head on, in place, with the neighbours that it agrees with.
 
     A neighbour is drawn with probability proportional to ``<p, q>``, the predicted
@@ -24,8 +24,8 @@ def polish_head(network, samples, entropy_weight, most_steps):
         With one head.
     samples : MinedSamples
         The embedding, its neighbours, and how often each sample is drawn.
-    entropy_weight : float
-        Of the SCAN loss.
+    loss : SCANLoss
+        That of the search.
     most_steps : int
         Bound of the number of steps.
     """
@@ -44,7 +44,7 @@ def polish_head(network, samples, entropy_weight, most_steps):
         return anchors, chosen.gather(1, torch.multinomial(agreement, 1)).squeeze(1)
 
     n_steps = min(_STEPS, most_steps)
-    minimise_loss(network.heads, features, draw_pairs, entropy_weight, n_steps, _RATE)
+    minimise_loss(network.heads, features, draw_pairs, loss, n_steps, _RATE)
 
 
 @torch.no_grad()

@@ -183,7 +183,8 @@ def test_a_head_is_polished_with_neighbours_that_agree():
     network = ClusterNetwork(nn.Identity(), heads, nn.Identity())
     network.encoder.n_features = 2
     before = network.probabilities(torch.tensor(X)).amax(dim=1).mean()
-    polish_head(network, MinedSamples(source, np.hstack([same, other])), 1.0, 300)
+    samples = MinedSamples(source, np.hstack([same, other]))
+    polish_head(network, samples, SCANLoss(1.0), 300)
     probabilities = network.probabilities(torch.tensor(X))
     assert hungarian_accuracy_score(y, probabilities.argmax(dim=1)) > 0.95
     assert probabilities.amax(dim=1).mean() > before
