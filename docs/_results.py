@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import n_clusters
 import numpy as np
 import panel
 import paper
@@ -85,6 +86,7 @@ def load():
     tables |= make_speed_tables(results["speed"])
     tables["pretext_short"] = make_pretext_table(results["paper"]["pretext"])
     tables["published"] = make_published_table()
+    tables["n_clusters"] = make_n_clusters_table(results["n_clusters"]["n_clusters"])
     tables["photographs"] = make_photographs_table(results["photographs"]["accuracy"])
     tables["present"] = read_table(FOLDER / "speed" / "stages_present.md")
     facts = {
@@ -123,6 +125,37 @@ def describe(run):
         f"{command}{day}, commit {run['commit']}, {cores} of an {run['cpu']}, torch "
         f"{run['torch'].partition('+')[0]}"
     )
+
+
+# The number of clusters.
+
+
+def make_n_clusters_table(report):
+    """Return what every route says of every set, those that only report first."""
+    rows = report["results"].items()
+    ordered = sorted(rows, key=lambda item: item[1]["role"] == "choose")
+    table = []
+    for name, row in ordered:
+        described = n_clusters.describe(name, row)
+        found = {"`auto`": described["ours"], "interval": described["interval"]}
+        found |= {k: described[k] for k in n_clusters.ROUTES if k in described}
+        start = {"data": name, "role": row["role"], "classes": described["classes"]}
+        table.append(start | found)
+    return make_markdown([*table, *_count_right(report["results"])])
+
+
+def _count_right(results):
+    """Return a line per role that counts where each route is right."""
+    columns = {"`auto`": "ours"} | {name: name for name in n_clusters.ROUTES}
+    lines = []
+    for role in ("report", "choose"):
+        rows = [row for row in results.values() if row["role"] == role]
+        line = {"data": "right", "role": role, "classes": f"of {len(rows)}"}
+        for title, column in columns.items():
+            rights = [n_clusters.is_right(row[column], row["classes"]) for row in rows]
+            line[title] = str(sum(rights))
+        lines.append(line | {"interval": ""})
+    return lines
 
 
 # The panel.

@@ -29,6 +29,7 @@ from sklearn_scan.inspection import (
     ConfusionDisplay,
     EmbeddingMapDisplay,
     NeighborsDisplay,
+    NumberOfClustersDisplay,
     PrototypesDisplay,
     ReliabilityDisplay,
     StabilityDisplay,
@@ -46,6 +47,7 @@ def draw_digits():
     clusterer = SCANClustering(n_clusters=10, random_state=0).fit(X)
     save(ViewsDisplay.from_estimator(clusterer, X, n_images=4, random_state=0, **ink))
     save(TrainingCurvesDisplay.from_estimator(clusterer))
+    save(NumberOfClustersDisplay.from_estimator(clusterer, random_state=0))
     save(EmbeddingMapDisplay.from_estimator(clusterer, X, thumbnails=True, **ink))
 
 

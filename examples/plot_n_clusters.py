@@ -4,65 +4,75 @@
 How many clusters are there?
 ============================
 
-SCAN is told the number of clusters and does not find it. Often there is no one right
-answer either: animals, dogs and spaniels are all groups. What can be done is to cluster
-with several numbers, and to see at what cost each further cluster comes.
+With ``n_clusters="auto"`` the number is estimated, without labels, by what stands apart
+in the embedding. Often there is no one right answer: animals, dogs and spaniels are all
+groups. So look at the curve behind the number, and at its doubt.
 
-Two sets of rows serve as examples, of which we know the number of classes and the
-clusterer does not: three kinds of wine, and ten digits.
+Three sets of rows serve as examples, of which we know the number of classes and the
+estimate does not: three kinds of wine, ten digits, and noise.
 """
+
+import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits, load_wine
-from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_scan import SCANClustering
+from sklearn_scan.inspection import NumberOfClustersDisplay
+from sklearn_scan.model_selection import estimate_n_clusters
 
-wine = StandardScaler().fit_transform(load_wine().data)
-digits = PCA(40, random_state=0).fit_transform(load_digits().data)[:900]
-numbers_of = {"wine": [2, 3, 4, 5, 6], "digits": [6, 8, 10, 12, 14]}
+digits = load_digits()
+sets = {
+    "wine": StandardScaler().fit_transform(load_wine().data),
+    "digits": digits.data[:900],
+    "noise": np.random.default_rng(0).normal(size=(300, 5)),
+}
 
 # %%
-# The cut
-# -------
+# The curve
+# ---------
 #
-# A cluster boundary parts neighbours. The share of neighbours that are in different
-# clusters, the *cut*, grows with the number of clusters. As long as a further cluster
-# only parts what is apart, it grows slowly; once clusters are cut through, it grows
-# faster. So look for the number at which the curve bends upwards. (The same ``K`` for
-# all numbers, or the cuts could not be compared.)
+# The silhouette says how much nearer samples are to their own cluster than to the next.
+# The estimate is the smallest number at which it is nearly the largest. The gray
+# interval has all numbers that are nearly as good, and what parts of the samples and
+# another criterion say (the modularity of the graph of neighbours): where it is wide,
+# believe no single number.
 
-fig, axes = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
-for ax, (name, X) in zip(axes, {"wine": wine, "digits": digits}.items(), strict=True):
-    numbers, cuts, fitted = numbers_of[name], [], {}
-    for n_clusters in numbers:
-        clusterer = SCANClustering(n_clusters, K=10, random_state=0).fit(X)
-        fitted[n_clusters] = clusterer
-        of_neighbors = clusterer.labels_[clusterer.neighbors_]
-        cuts.append((of_neighbors != clusterer.labels_[:, None]).mean())
-    slopes = np.diff(cuts) / np.diff(numbers)
-    print(f"{name:<7} cut", dict(zip(numbers, np.round(cuts, 3).tolist(), strict=True)))
-    print(f"{'':<7} per further cluster", np.round(slopes, 3))
-    ax.plot(numbers, cuts, marker="o")
-    ax.set(title=name, xlabel="clusters", ylabel="cut", xticks=numbers, ylim=(0, None))
+estimates = {name: estimate_n_clusters(X, random_state=0) for name, X in sets.items()}
+fig, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
+for ax, (name, estimate) in zip(axes, estimates.items(), strict=True):
+    NumberOfClustersDisplay.from_estimate(estimate, ax=ax)
+    ax.set_title(name, pad=60)
+    low, high = estimate.interval
+    doubt = ", doubtful" if estimate.is_doubtful else ""
+    print(f"{name:<7} {estimate.n_clusters:2d}, from {low} to {high}{doubt}")
 
 # %%
-# Wine bends at three. Digits bend at twelve and not at ten: look at the prototypes of
-# the twelve clusters. 1 and 7 are there more than once, since people write them in more
-# than one way. These are groups of images, if not classes; the number that you want
-# depends on what you want to call a group.
+# In noise there are no clusters, and the interval shows it. (The estimate is at least
+# two: whether there are groups at all is for you to see.)
+#
+# In a fit
+# --------
+#
+# ``n_clusters="auto"`` estimates the number after the pretext, and goes on as if it had
+# been given. It warns where the number is doubtful.
 
-bunch = load_digits()
-prototypes = sorted(fitted[12].prototypes_, key=lambda index: bunch.target[index])
-fig, axes = plt.subplots(1, 12, figsize=(8, 0.9), layout="constrained")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    clusterer = SCANClustering(n_clusters="auto", random_state=0).fit(sets["digits"])
+print(clusterer.n_clusters_, "clusters")
+
+prototypes = [index for index in clusterer.prototypes_ if index >= 0]
+prototypes.sort(key=lambda index: digits.target[index])
+fig, axes = plt.subplots(1, len(prototypes), figsize=(8, 0.9), layout="constrained")
 for ax, index in zip(axes, prototypes, strict=True):
-    ax.imshow(bunch.images[index], cmap="gray_r")
+    ax.imshow(digits.images[index], cmap="gray_r")
     ax.set(xticks=[], yticks=[])
 
 # %%
-# A bend may be weak or missing, and other neighbours (another ``K``, another embedding)
-# move it. If in doubt, ask for more clusters than there can be, and merge:
-# :ref:`sphx_glr_auto_examples_plot_overclustering.py`. The mean confidence does not
-# tell: it is high at any number, and falls slowly as that grows.
+# Look for digits that are missing, or there twice: people write the 1 in more than one
+# way. These are groups of images, if not classes; the number that you want depends on
+# what you want to call a group. If in doubt, ask for more clusters than there can be,
+# and merge: :ref:`sphx_glr_auto_examples_plot_overclustering.py`.

@@ -12,11 +12,10 @@ Ten digits are put into twenty clusters here, and brought back to ten without la
 """
 
 import matplotlib.pyplot as plt
-import numpy as np
-from sklearn.cluster import AgglomerativeClustering
+from scipy.cluster.hierarchy import cut_tree, dendrogram
 from sklearn.datasets import load_digits
 
-from sklearn_scan import SCANClustering
+from sklearn_scan import SCANClustering, merge, merge_tree
 from sklearn_scan.inspection import ConfusionDisplay, PrototypesDisplay
 from sklearn_scan.metrics import hungarian_accuracy_score, majority_accuracy_score
 
@@ -54,20 +53,24 @@ display = PrototypesDisplay.from_estimator(
 # Merge what has neighbours in common
 # -----------------------------------
 #
-# Two clusters that cut one group in two share many neighbours. So count, for each pair
-# of clusters, the neighbours on the other side, and merge where they are frequent.
-# Complete linkage merges groups only if all of their clusters are neighbours; other
-# linkages let chains form, and do worse on these digits. (A person does this better, in
-# a minute: see :ref:`sphx_glr_auto_examples_plot_rename_merge.py`.)
+# Two clusters that cut one group in two share many neighbours. ``merge_tree`` says in
+# which order to merge: the lower two clusters are joined, the more neighbours they
+# share. It is a linkage of scipy, which draws it and cuts it. (A person does this
+# better, in a minute: see :ref:`sphx_glr_auto_examples_plot_rename_merge.py`.)
 
-labels, sizes = clusterer.labels_, np.bincount(clusterer.labels_, minlength=20)
-links = np.zeros((20, 20))
-np.add.at(links, (labels[:, None], labels[clusterer.neighbors_]), 1)
-closeness = (links + links.T) / np.minimum.outer(sizes, sizes).clip(1)
-merging = AgglomerativeClustering(10, metric="precomputed", linkage="complete")
-groups = merging.fit_predict(closeness.max() - closeness)
-merged = groups[labels]
-print_accuracies("merged to 10", merged)
+tree = merge_tree(clusterer)
+fig, ax = plt.subplots(figsize=(8, 3), layout="constrained")
+dendrogram(tree, ax=ax, color_threshold=0, above_threshold_color="0.4")
+ax.set(xlabel="cluster", ylabel="share of neighbours\nthat are not shared")
+ax.spines[["top", "right"]].set_visible(False)
+
+# %%
+# Merged clusters are a clusterer of their own: probabilities are summed, and it
+# predicts new images.
+
+merged = merge(clusterer, cut_tree(tree, 10), images)
+print_accuracies("merged to 10", merged.labels_)
+print("new images:", merged.predict(digits.images[600:606]), digits.target[600:606])
 
 # %%
 # Two pictures of the same images: the twenty clusters, of which ten are surplus and
@@ -76,7 +79,7 @@ print_accuracies("merged to 10", merged)
 fig, axes = plt.subplots(
     1, 2, figsize=(10, 3.6), width_ratios=[2, 1], layout="constrained"
 )
-ConfusionDisplay.from_predictions(y, labels, ax=axes[0])
-ConfusionDisplay.from_predictions(y, merged, ax=axes[1])
+ConfusionDisplay.from_predictions(y, clusterer.labels_, ax=axes[0])
+ConfusionDisplay.from_predictions(y, merged.labels_, ax=axes[1])
 axes[0].set_title("20 clusters")
 _ = axes[1].set_title("merged to 10")

@@ -14,6 +14,7 @@ from sklearn_scan._version import __version__
 if TYPE_CHECKING:
     from sklearn_scan._config import TrainingConfig
     from sklearn_scan._inputs import list_images
+    from sklearn_scan._merging import merge, merge_tree
     from sklearn_scan._scan import SCANClustering
     from sklearn_scan._settings import config_context, get_config, set_config
 
@@ -24,6 +25,8 @@ __all__ = [
     "config_context",
     "get_config",
     "list_images",
+    "merge",
+    "merge_tree",
     "set_config",
 ]
 
@@ -35,9 +38,18 @@ _HOMES = {
     "config_context": "_settings",
     "get_config": "_settings",
     "list_images": "_inputs",
+    "merge": "_merging",
+    "merge_tree": "_merging",
     "set_config": "_settings",
 }
-_MODULES = {"inspection", "metrics", "neighbors", "pretext", "recipes"}
+_MODULES = {
+    "inspection",
+    "metrics",
+    "model_selection",
+    "neighbors",
+    "pretext",
+    "recipes",
+}
 
 
 def __getattr__(name):

@@ -16,10 +16,11 @@ from sklearn_scan._compat import HasMethods, Interval, StrOptions, check_params
 from sklearn_scan._config import TrainingConfig
 from sklearn_scan._engine import Schedule, StageCache
 from sklearn_scan._nets import ENCODERS
+from sklearn_scan._stages import check_countable, list_numbers
 from sklearn_scan._views import POLICIES, check_views
 
 CONSTRAINTS = {
-    "n_clusters": [Interval(Integral, 1, None, closed="left")],
+    "n_clusters": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
     "K": [Interval(Integral, 0, None, closed="left")],
     "threshold": [Interval(Real, 0, 1, closed="right")],
     "entropy_weight": [Interval(Real, 0, None, closed="left")],
@@ -211,8 +212,10 @@ def _check_checkpoint(random_state):
 
 
 def check_size(n_samples, n_clusters):
-    """Refuse fewer samples than clusters."""
-    if n_samples < n_clusters:
+    """Refuse fewer samples than clusters, or too few to tell how many there are."""
+    if n_clusters == "auto":
+        check_countable(n_samples, list_numbers(n_samples))
+    elif n_samples < n_clusters:
         raise ValueError(f"n_samples={n_samples} should be >= n_clusters={n_clusters}.")
 
 

@@ -45,6 +45,7 @@ from sklearn_scan._stages import (
     MinedSamples,
     Selector,
     cluster,
+    count_clusters,
     explain_empty_clusters,
     find_neighbors,
     find_prototypes,
@@ -97,8 +98,10 @@ class SCANClustering(
 
     Parameters
     ----------
-    n_clusters : int, default=10
-        The number of clusters.
+    n_clusters : int or "auto", default=10
+        The number of clusters. "auto" estimates it on the embedding, with a warning
+        where it is doubtful; see
+        :func:`~sklearn_scan.model_selection.estimate_n_clusters`.
     K : int, default=20
         Neighbours mined per sample; the paper's K. With 0 a sample is compared with
         another view of itself alone. Never more than half of the average cluster, as
@@ -189,7 +192,9 @@ class SCANClustering(
     neighbors_ : ndarray of shape (n_samples, k), dtype int64
         Indices of the mined neighbours, nearest first, without the sample itself; or
         those that `fit` was given.
-    prototypes_ : ndarray of shape (n_clusters,), dtype int64
+    n_clusters_ : int
+        The number of clusters, as given or as estimated.
+    prototypes_ : ndarray of shape (`n_clusters_`,), dtype int64
         For each cluster the training sample that shows it best: of the ten most
         confident members, the one nearest to their mean in the embedding. -1 where a
         cluster has no member.
@@ -198,8 +203,10 @@ class SCANClustering(
         "clustering" and "self_labeling". Under "selection", what was measured of their
         results: the label-free "loss", the "confident" share of samples above
         `threshold`, the "agreement" with the stage before where both are confident, the
-        "invariance" under views, and whether the result was "kept". Under "decoding",
-        how many "images" the cache holds, and how many of them were "decoded" now.
+        "invariance" under views, and whether the result was "kept". Under "counting",
+        where `n_clusters` is "auto", one record per number that was tried, with its
+        "silhouette" and its "modularity". Under "decoding", how many "images" the cache
+        holds, and how many of them were "decoded" now.
     pretext_ : estimator
         The fitted pretext.
     input_spec_ : object
@@ -261,7 +268,7 @@ class SCANClustering(
 
     def __init__(
         self,
-        n_clusters: int = 10,
+        n_clusters: AutoInt = 10,
         *,
         K: int = 20,
         threshold: float = 0.99,
@@ -353,9 +360,10 @@ class SCANClustering(
         # Step 1: train the pretext task, and mine neighbours in its embedding.
         self.embedding_ = backbone.fit_embed(X, context)
         self.pretext_ = backbone.pretext
+        rows, metric = backbone.compare(self.embedding_)
+        self.n_clusters_ = self._find_n_clusters(rows, metric, context)
         if neighbors is None:
-            K, n_clusters = int(self.K), int(self.n_clusters)
-            rows, metric = backbone.compare(self.embedding_)
+            K, n_clusters = int(self.K), self.n_clusters_
             neighbors = find_neighbors(rows, K, n_clusters, metric, context)
         self.neighbors_ = neighbors
 
@@ -399,10 +407,20 @@ class SCANClustering(
         backbone.plan_batches(X, find_batch_sizes(plans), trainer)
         return backbone, FitContext(trainer, seeds), task
 
+    def _find_n_clusters(self, rows, metric, context):
+        """Return the number of clusters as given, or as the embedding says."""
+        if self.n_clusters != "auto":
+            return int(self.n_clusters)
+        estimate = count_clusters(rows, metric, context)
+        self.history_["counting"] = estimate.list_records()
+        if advice := estimate.explain_doubt():
+            warn_user(advice)
+        return estimate.n_clusters
+
     def _search_heads(self, plan, context):
         """Search heads on the embedding, or put random ones on the encoder."""
         backbone, runtime = self._backbone, context.runtime
-        n_clusters, n_heads = int(self.n_clusters), find_n_heads(self, backbone)
+        n_clusters, n_heads = self.n_clusters_, find_n_heads(self, backbone)
         with context.isolated("head_search"):
             if plan is None:
                 encoder = backbone.make_encoder()
@@ -468,7 +486,7 @@ class SCANClustering(
         self.labels_ = probabilities.argmax(axis=1)
         self.confidence_ = probabilities.max(axis=1)
         self.prototypes_ = find_prototypes(
-            self.labels_, self.confidence_, self.embedding_, self.n_clusters
+            self.labels_, self.confidence_, self.embedding_, self.n_clusters_
         )
-        if reason := explain_empty_clusters(self.labels_, self.n_clusters):
+        if reason := explain_empty_clusters(self.labels_, self.n_clusters_):
             warn_user(reason, ConvergenceWarning)

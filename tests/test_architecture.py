@@ -13,6 +13,7 @@ LAYERS = (
     {"__main__"},
     {"_cli"},
     {"recipes", "inspection"},
+    {"model_selection", "_merging"},
     {"_scan"},
     {"_predict", "_params"},
     {"_backbone", "_stages", "_config"},

@@ -54,12 +54,12 @@ def neighbor_graph(neighbors):
     return (graph + graph.T) / 2
 
 
-def letters(n=3000, seed=0):
+def letters(n=3000, seed=0, alphabet=LETTERS):
     """Return capitals in 16 fonts, uint8 (n, 28, 28), light on dark."""
     random = check_random_state(seed)
     fonts = _find_fonts()
-    y = random.randint(len(LETTERS), size=n)
-    images = [_draw_letter(LETTERS[label], fonts, random) for label in y]
+    y = random.randint(len(alphabet), size=n)
+    images = [_draw_letter(alphabet[label], fonts, random) for label in y]
     return np.stack(images), y
 
 

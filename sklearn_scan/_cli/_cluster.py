@@ -8,7 +8,7 @@ import click
 from sklearn_scan._cli._folder import MODEL, PAGE, RunFolder
 from sklearn_scan._cli._labels import FORMATS, check_format
 from sklearn_scan._cli._model import VIEWS, Settings
-from sklearn_scan._cli._options import FOLDER, computing, overwriting
+from sklearn_scan._cli._options import FOLDER, NumberOrAuto, computing, overwriting
 from sklearn_scan._cli._run import Run
 from sklearn_scan._cli._streams import speaking
 
@@ -17,10 +17,10 @@ from sklearn_scan._cli._streams import speaking
 @click.argument("folder", type=FOLDER)
 @click.option(
     "--n-clusters",
-    type=click.IntRange(1),
+    type=NumberOrAuto(1),
     metavar="NUMBER",
     required=True,
-    help="How many groups.",
+    help='How many groups; "auto" estimates it.',
 )
 @click.option(
     "--out",

@@ -18,7 +18,7 @@ class Settings:
 
     Attributes
     ----------
-    n_clusters : int
+    n_clusters : int or "auto"
     encoder : str or None
         A name that `Pretrained` takes; None to train from scratch.
     weights : str or None
@@ -31,7 +31,7 @@ class Settings:
     device : str
     """
 
-    n_clusters: int
+    n_clusters: int | str
     encoder: str | None
     weights: str | None
     image_size: int | None

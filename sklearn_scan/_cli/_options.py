@@ -10,6 +10,14 @@ import click
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
+class NumberOrAuto(click.IntRange):
+    """A number in a range, or the word "auto"."""
+
+    def convert(self, value, param, ctx):
+        """Return the number, or the word."""
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 def _limit_threads(context, parameter, n_threads):
     """Set the number of threads of this process.
 

@@ -11,6 +11,7 @@ from sklearn_scan._nets._encoders import (
 )
 from sklearn_scan._nets._heads import (
     LinearHeads,
+    MergedHeads,
     Projector,
     UnitLength,
     at_least_float32,
@@ -23,6 +24,7 @@ __all__ = [
     "ConvNet",
     "Encoder",
     "LinearHeads",
+    "MergedHeads",
     "Projector",
     "UnitLength",
     "at_least_float32",

@@ -82,3 +82,34 @@ class LinearHeads(nn.Module):
                 by_head = old.unflatten(0, (self.n_heads, self.n_classes))
                 new.copy_(by_head[list(chosen)].flatten(0, 1))
         return selected.to(self.linear.weight.device)
+
+
+class MergedHeads(nn.Module):
+    """Heads of which clusters are merged: the probabilities of a group are summed.
+
+    Parameters
+    ----------
+    heads : LinearHeads or MergedHeads
+        From features to logits of the clusters as they were.
+    groups : ndarray of shape (n_classes,), dtype int64
+        The new cluster of each, from 0.
+    """
+
+    def __init__(self, heads, groups):
+        super().__init__()
+        self.heads = heads
+        self.n_heads = heads.n_heads
+        self.n_classes = int(groups.max()) + 1
+        self.register_buffer("groups", torch.as_tensor(groups))
+
+    @property
+    def linear(self):
+        """The layer below."""
+        return self.heads.linear
+
+    def forward(self, features):
+        """Return the logarithms of summed probabilities (n_heads, b, n_groups)."""
+        probabilities = self.heads(features).softmax(dim=-1)
+        sums = probabilities.new_zeros(*probabilities.shape[:-1], self.n_classes)
+        sums.index_add_(-1, self.groups, probabilities)
+        return sums.clamp_min(torch.finfo(sums.dtype).tiny).log()

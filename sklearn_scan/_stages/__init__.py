@@ -2,6 +2,7 @@
 """What `fit` runs, in this order.
 
 ====================  =========================================================
+`_counting`           the number of clusters, where it is not given
 `_mining`             the nearest neighbours of every sample
 `_head_search`        many heads on the frozen embedding, of which one stays
 `_clustering`         section 2.2 of the paper: the whole network, on views
@@ -15,6 +16,15 @@ are given as they are. `SCANClustering.fit` warns of reasons.
 
 from sklearn_scan._stages._clustering import cluster
 from sklearn_scan._stages._context import SEEDS, FitContext, MinedSamples
+from sklearn_scan._stages._counting import (
+    MOST_SAMPLES,
+    N_PARTS,
+    NumberOfClusters,
+    check_countable,
+    count_clusters,
+    list_numbers,
+    try_numbers,
+)
 from sklearn_scan._stages._evaluation import Evaluator
 from sklearn_scan._stages._finishing import (
     explain_empty_clusters,
@@ -27,18 +37,25 @@ from sklearn_scan._stages._selection import Selector
 from sklearn_scan._stages._self_labeling import make_confidence_loss, self_label
 
 __all__ = [
+    "MOST_SAMPLES",
+    "N_PARTS",
     "SEEDS",
     "Evaluator",
     "FitContext",
     "MinedSamples",
+    "NumberOfClusters",
     "Selector",
+    "check_countable",
     "cluster",
+    "count_clusters",
     "explain_empty_clusters",
     "find_neighbors",
     "find_prototypes",
+    "list_numbers",
     "make_confidence_loss",
     "make_net",
     "search_heads",
     "self_label",
     "start_heads",
+    "try_numbers",
 ]

@@ -19,6 +19,7 @@ SEEDS = (
     "finishing",
     "polishing",
     "following",
+    "counting",
 )
 
 

@@ -68,15 +68,30 @@ def embed_graph(neighbors, n_clusters):
     The leading eigenvectors of the normalised adjacency matrix, each row scaled to
     length one.
     """
-    n_samples = len(neighbors)
-    graph = make_graph(neighbors)
-    degree = np.asarray(graph.sum(axis=1)).ravel()
-    scale = diags_array(1 / np.sqrt(np.maximum(degree, 1e-12)))
-    vectors = _leading_eigenvectors(
-        scale @ graph @ scale, min(n_clusters, _MOST_EIGENVECTORS, n_samples)
-    )
+    vectors = find_eigenvectors(make_graph(neighbors), n_clusters)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(length > 0, length, 1)
+
+
+def find_eigenvectors(graph, n_vectors):
+    """Return the leading eigenvectors of a normalised adjacency matrix.
+
+    Parameters
+    ----------
+    graph : sparse array of shape (n_samples, n_samples)
+        Symmetric, of weights.
+    n_vectors : int
+        How many; fewer of a small graph, and 128 at most.
+
+    Returns
+    -------
+    vectors : ndarray of shape (n_samples, n_vectors)
+        The leading one comes last.
+    """
+    degree = np.asarray(graph.sum(axis=1)).ravel()
+    scale = diags_array(1 / np.sqrt(np.maximum(degree, 1e-12)))
+    n_vectors = min(n_vectors, _MOST_EIGENVECTORS, len(degree))
+    return _leading_eigenvectors(scale @ graph @ scale, n_vectors)
 
 
 def make_graph(neighbors):

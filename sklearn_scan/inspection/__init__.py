@@ -5,6 +5,7 @@ from sklearn_scan.inspection._confusion import ConfusionDisplay
 from sklearn_scan.inspection._curves import TrainingCurvesDisplay
 from sklearn_scan.inspection._gallery import apply_edits, write_gallery
 from sklearn_scan.inspection._map import EmbeddingMapDisplay
+from sklearn_scan.inspection._n_clusters import NumberOfClustersDisplay
 from sklearn_scan.inspection._neighbors import NeighborsDisplay
 from sklearn_scan.inspection._prototypes import PrototypesDisplay
 from sklearn_scan.inspection._reliability import ReliabilityDisplay
@@ -17,6 +18,7 @@ __all__ = [
     "ConfusionDisplay",
     "EmbeddingMapDisplay",
     "NeighborsDisplay",
+    "NumberOfClustersDisplay",
     "PrototypesDisplay",
     "ReliabilityDisplay",
     "StabilityDisplay",

@@ -147,7 +147,7 @@ class TrainingCurvesDisplay:
         if not isinstance(history, dict):
             history = {"pretext": history}
         curves = {
-            stage: _split(history[stage], getattr(estimator, "n_clusters", 1))
+            stage: _split(history[stage], getattr(estimator, "n_clusters_", 1))
             for stage in ("pretext", *STAGES)
             # Of an encoder that is not trained, no record has a loss.
             if stage in history and "loss" in history[stage][0]

@@ -4,6 +4,7 @@
 import click
 import pytest
 
+from sklearn_scan._cli._cluster import cluster
 from sklearn_scan._cli._model import Settings
 from sklearn_scan.pretext import Pretrained
 
@@ -21,6 +22,14 @@ def test_what_all_runs_have(tmp_path):
     assert (clusterer.n_clusters, clusterer.random_state) == (4, 7)
     assert (clusterer.device, clusterer.verbose) == ("cpu", 2)
     assert clusterer.memory == str(tmp_path / "cache")
+
+
+def test_the_number_of_clusters_may_be_estimated(tmp_path):
+    kind = next(o for o in cluster.params if o.name == "n_clusters").type
+    assert make(tmp_path, n_clusters=kind("auto")).n_clusters == "auto"
+    assert make(tmp_path, n_clusters=kind("12")).n_clusters == 12
+    with pytest.raises(click.BadParameter, match="not a valid integer"):
+        kind("many")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: BSD-3-Clause
+r"""How many clusters there are: routes to the number, compared on labelled sets.
+
+    pip install evoc
+    python benchmarks/n_clusters.py --cifar10 cifar10.npz --photographs lite0.npz \
+        --small-photographs small.npz --embeddings embeddings --json n_clusters.json
+
+Every route is given the same embedding of each set, computed once: that of `SimCLR`
+for images, rows as they are, of at most 2,000 samples at random. No route is told the
+number of classes, which judges it: right is within one of up to ten classes, and within
+a tenth of more.
+
+The routes:
+
+- ``ours``: `estimate_n_clusters`, which is what ``n_clusters="auto"`` takes; beside it
+  its ``interval``, and whether it calls itself doubtful.
+- ``modularity`` and ``silhouette``: the two criteria that it is made of, each alone.
+- ``stability``: the largest number whose prediction strength (Tibshirani and Walther,
+  2005) between parts and all is above 0.8, of partitions of the graph of neighbours.
+- ``eigengap``: the largest gap between eigenvalues of that graph.
+- ``merging``: 40 clusters of that graph, of which the two with the most links, beside
+  what would be expected by chance, are merged for as long as there are 0.3 of it.
+- ``KMeans``: the largest silhouette of `KMeans`, as in textbooks.
+- ``HDBSCAN`` and ``EVoC``: with their defaults; ``HDBSCAN 1 %`` with clusters of at
+  least a hundredth of the samples.
+
+The sets of role "choose" were looked at while the rule was made, those of role "report"
+were run once, when it was done. Beside the sets of `panel.py` there are five of their
+classes, drawn at random; all 26 letters; the irises; and blobs. A file of `--json` is
+taken up: what it holds is not measured again. `--data` measures some sets alone.
+"""
+
+import argparse
+import json
+import os
+import string
+import time
+import warnings
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import panel
+import torch
+from scan_bench import data_sets
+from scan_bench.report import (
+    describe_run,
+    print_header,
+    print_table,
+    print_target,
+    write_json,
+)
+from scipy.sparse import diags_array
+from scipy.sparse.linalg import eigsh
+from sklearn.cluster import HDBSCAN
+from sklearn.datasets import load_iris, make_blobs
+from sklearn.metrics import silhouette_score
+
+from sklearn_scan._stages._counting import (
+    N_PARTS,
+    find_first,
+    list_numbers,
+    run_kmeans,
+    try_numbers,
+    weigh_graph,
+)
+from sklearn_scan.model_selection import NumberOfClusters
+from sklearn_scan.neighbors import choose_metric, mine_neighbors
+from sklearn_scan.pretext import SimCLR
+
+MOST_SAMPLES, N_DRAWN, K = 2000, 1500, 20
+STRENGTH, LINKED = 0.8, 0.3
+
+# Some classes of a set, so that not every number is ten.
+HALVES = {
+    "digits": "choose",
+    "photographs": "choose",
+    "letters": "choose",
+    "handwriting": "report",
+    "small photographs": "report",
+    "digit rows, scaled": "report",
+}
+
+
+# The data sets.
+
+
+def list_cases(options):
+    """Return the cases for which there are data, by name."""
+    cases = panel.list_cases(options) | {
+        "letters, all 26": panel.Case(
+            partial(data_sets.letters, 2600, alphabet=string.ascii_uppercase), "report"
+        ),
+        "iris, scaled": panel.Case(lambda: panel.scaled(load_iris), "report"),
+        "26 blobs": panel.Case(blobs, "report"),
+    }
+    return cases
+
+
+def blobs():
+    """Return 26 groups of different sizes that overlap a little."""
+    sizes = np.random.default_rng(0).integers(40, 160, 26)
+    return make_blobs(sizes, 20, cluster_std=3.5, random_state=0)
+
+
+def embed(name, case, folder):
+    """Return the embedding, the classes, and whether it was trained on the samples."""
+    file = Path(folder, f"{slug(name)}-0.npz")
+    if file.exists():
+        with np.load(file) as archive:
+            return archive["Z"], archive["y"].astype(int), bool(archive["learned"])
+    X, y = case.load()
+    is_learned = X.ndim > 2
+    rows = SimCLR(random_state=0).fit_transform(X) if is_learned else X
+    rows = rows.astype(np.float32)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(file, Z=rows, y=y, learned=is_learned)
+    return rows, y.astype(int), is_learned
+
+
+def slug(name):
+    return name.replace(", ", "_").replace(" ", "_").replace(":", "to")
+
+
+def halve(rows, y):
+    """Return the samples of five classes, drawn at random."""
+    kept = np.random.default_rng(0).choice(np.unique(y), 5, replace=False)
+    is_kept = np.isin(y, kept)
+    return rows[is_kept], y[is_kept]
+
+
+# The routes.
+
+
+class Space:
+    """An embedding, and what several routes take from it."""
+
+    def __init__(self, rows, is_learned):
+        self.rows = rows
+        self.metric = "cosine" if is_learned else choose_metric(rows)
+        if self.metric == "cosine":
+            rows = rows if is_learned else rows - rows.mean(axis=0)
+            rows = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
+        #: At these, Euclidean distances are the right ones.
+        self.points = rows
+        self.numbers = list_numbers(len(rows))
+        random = np.random.default_rng(0)
+        self.part = draw(random, len(rows), min(N_DRAWN, len(rows)))
+        some = self.points[self.part]
+        self.graph = make_graph(some)
+        self.leading = find_leading(self.graph, int(self.numbers.max()))[1]
+        self.partitions = {k: partition(self.leading, k) for k in self.numbers.tolist()}
+        halves = [draw(random, len(some), int(0.7 * len(some))) for _ in range(2)]
+        most = int(self.numbers.max())
+        self.halves = [(h, find_leading(make_graph(some[h]), most)[1]) for h in halves]
+
+
+def draw(random, n_samples, n_drawn):
+    return np.sort(random.choice(n_samples, n_drawn, replace=False))
+
+
+def make_graph(rows):
+    n_neighbors = min(K, max(3, len(rows) // 20))
+    return weigh_graph(mine_neighbors(rows, n_neighbors, metric="euclidean"))
+
+
+def find_leading(graph, n_vectors):
+    """Return eigenvalues and eigenvectors of a graph, the leading ones last."""
+    degrees = np.asarray(graph.sum(axis=1)).ravel()
+    scale = diags_array(1 / np.sqrt(degrees.clip(1e-12)))
+    start = np.random.default_rng(0).normal(size=len(degrees))
+    values, vectors = eigsh(scale @ graph @ scale, n_vectors, v0=start, tol=1e-6)
+    order = values.argsort()
+    return values[order], vectors[:, order]
+
+
+def partition(leading, n_clusters):
+    vectors = leading[:, -n_clusters:]
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+    return run_kmeans(vectors / lengths, n_clusters, 0)
+
+
+def ours(space):
+    measured = try_numbers(
+        space.points, "euclidean", space.numbers, N_PARTS, N_DRAWN, seed=0
+    )
+    return NumberOfClusters(space.numbers, *measured)
+
+
+def eigengap(space):
+    values, _ = find_leading(space.graph, int(space.numbers.max()) + 1)
+    return 2 + int(-np.diff(values[::-1])[1:].argmax())
+
+
+def stability(space):
+    stable = [2]
+    for number, labels in space.partitions.items():
+        strengths = [
+            measure_strength(labels[half], partition(leading, number), number)
+            for half, leading in space.halves
+        ]
+        if np.mean(strengths) > STRENGTH:
+            stable.append(number)
+    return max(stable)
+
+
+def measure_strength(labels, found, n_clusters):
+    """Return, of the least stable cluster, how many pairs stay together."""
+    counts = np.zeros((n_clusters, n_clusters))
+    np.add.at(counts, (found, labels), 1)
+    sizes = counts.sum(axis=0)
+    n_pairs = sizes * (sizes - 1)
+    n_kept = (counts**2).sum(axis=0) - sizes
+    return np.where(n_pairs > 0, n_kept / n_pairs.clip(1), 1).min()
+
+
+def merging(space):
+    number = int(space.numbers.max())
+    members = np.eye(number)[space.partitions[number]]
+    links = members.T @ (space.graph @ members)
+    while len(links) > 1:
+        volumes = links.sum(axis=1)
+        ratios = links * volumes.sum() / np.outer(volumes, volumes).clip(1e-12)
+        np.fill_diagonal(ratios, -1)
+        if ratios.max() < LINKED:
+            break
+        one, other = np.unravel_index(ratios.argmax(), ratios.shape)
+        join = np.eye(len(links))
+        join[other, one] = 1
+        join = np.delete(join, other, axis=1)
+        links = join.T @ links @ join
+    return len(links)
+
+
+def kmeans(space):
+    points, numbers = space.points[space.part], space.numbers
+    scores = [
+        silhouette_score(points, run_kmeans(points, number, 0))
+        for number in numbers.tolist()
+    ]
+    return int(numbers[np.argmax(scores)])
+
+
+def hdbscan(space, share=None):
+    least = 5 if share is None else max(5, int(share * len(space.points)))
+    return count(HDBSCAN(min_cluster_size=least, copy=True).fit_predict(space.points))
+
+
+def evoc(space):
+    from evoc import EVoC
+
+    # It wants float32 rows, and compares directions.
+    return count(EVoC(random_state=0).fit_predict(space.points.astype(np.float32)))
+
+
+def count(labels):
+    return len(set(labels[labels >= 0].tolist()))
+
+
+ROUTES = {
+    "stability": stability,
+    "eigengap": eigengap,
+    "merging": merging,
+    "KMeans": kmeans,
+    "HDBSCAN": hdbscan,
+    "HDBSCAN 1 %": partial(hdbscan, share=0.01),
+    "EVoC": evoc,
+}
+
+
+def measure(rows, y, is_learned):
+    """Return what every route says of an embedding."""
+    if len(rows) > MOST_SAMPLES:
+        some = draw(np.random.default_rng(0), len(rows), MOST_SAMPLES)
+        rows, y = rows[some], y[some]
+    space = Space(rows, is_learned)
+    started = time.perf_counter()
+    estimate = ours(space)
+    row = {
+        "classes": len(np.unique(y)),
+        "n": len(rows),
+        "seconds": time.perf_counter() - started,
+        "ours": estimate.n_clusters,
+        "criterion": estimate.criterion,
+        "interval": list(estimate.interval),
+        "runner_up": estimate.runner_up,
+        "doubtful": estimate.is_doubtful,
+        "records": estimate.list_records(),
+    }
+    numbers = estimate.numbers
+    row["silhouette"] = find_first(numbers, estimate.silhouettes.mean(axis=0), 0.04)
+    row["modularity"] = find_first(numbers, estimate.modularities.mean(axis=0), 0)
+    for name, route in ROUTES.items():
+        row[name] = int(route(space))
+    return row
+
+
+# The tables.
+
+
+def is_right(found, n_classes):
+    """Return whether a number is within one, or within a tenth of more than ten."""
+    return abs(found - n_classes) <= max(1, n_classes / 10 if n_classes > 10 else 1)
+
+
+COLUMNS = ("ours", "silhouette", "modularity", *ROUTES)
+
+
+def print_results(results):
+    for role in ("choose", "report"):
+        chosen = {k: row for k, row in results.items() if row["role"] == role}
+        if not chosen:
+            continue
+        print(f"\nRole: {role}\n")
+        table = [describe(name, row) for name, row in chosen.items()]
+        rights = {
+            c: sum(is_right(r[c], r["classes"]) for r in chosen.values())
+            for c in COLUMNS
+        }
+        total = {"data": "right", "classes": f"of {len(chosen)}", "n": ""}
+        total |= {c: str(rights[c]) for c in COLUMNS} | {"interval": "", "doubtful": ""}
+        print_table([*table, total])
+
+
+def describe(name, row):
+    line = {"data": name, "classes": str(row["classes"]), "n": f"{row['n']:,}"}
+    for column in COLUMNS:
+        is_good = is_right(row[column], row["classes"])
+        line[column] = f"**{row[column]}**" if is_good else str(row[column])
+    low, high = row["interval"]
+    return line | {
+        "interval": f"{low} to {high}",
+        "doubtful": "yes" if row["doubtful"] else "no",
+    }
+
+
+def judge(results):
+    """Print what was asked for, and whether it is met."""
+    reported = [row for row in results.values() if row["role"] == "report"]
+    if not reported:
+        return []
+    n_right = sum(is_right(row["ours"], row["classes"]) for row in reported)
+    text = (
+        f"right on three quarters of the reporting sets: {n_right} of {len(reported)}"
+    )
+    print()
+    return [print_target(text, n_right >= 0.75 * len(reported))]
+
+
+def list_jobs(options):
+    """Return what loads each set, and its role, by name; those that report first."""
+    jobs = {}
+    for name, case in list_cases(options).items():
+        load = partial(embed, name, case, options.embeddings)
+        jobs[name] = load, case.role
+        if name in HALVES:
+            jobs[f"{name}, five classes"] = partial(load_half, load), HALVES[name]
+    return dict(sorted(jobs.items(), key=lambda job: job[1][1], reverse=True))
+
+
+def load_half(load):
+    rows, y, is_learned = load()
+    return *halve(rows, y), is_learned
+
+
+def parse(arguments=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cifar10", metavar="PATH", help="see scan_bench/data_sets.py")
+    parser.add_argument("--photographs", metavar="FILE", help="F and y; 224 pixels")
+    parser.add_argument("--small-photographs", metavar="FILE", help="the same; 64")
+    parser.add_argument("--data", nargs="+", metavar="NAME", help="these sets alone")
+    parser.add_argument(
+        "--seconds", type=float, default=np.inf, help="begin no set after so many"
+    )
+    parser.add_argument(
+        "--embeddings", metavar="FOLDER", default="embeddings", help="are kept there"
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="where to write everything; taken up if there"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    options = parse(arguments)
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    results = {}
+    if options.json and os.path.exists(options.json):
+        with open(options.json) as file:
+            results = json.load(file)["results"]
+    report = {"run": describe_run(), "results": results}
+    print_header("The number of clusters", report["run"])
+    started = time.perf_counter()
+    for name, (load, role) in list_jobs(options).items():
+        is_wanted = name not in results and name in (options.data or [name])
+        if not is_wanted or time.perf_counter() - started > options.seconds:
+            continue
+        results[name] = {"role": role} | measure(*load())
+        print(name, {c: results[name][c] for c in ("classes", *COLUMNS)}, flush=True)
+        if options.json:
+            write_json(options.json, report)
+    print_results(results)
+    report["targets"] = judge(results)
+    if options.json:
+        write_json(options.json, report)
+
+
+if __name__ == "__main__":
+    main()
