@@ -37,7 +37,14 @@ _HOMES = {
     "list_images": "_inputs",
     "set_config": "_settings",
 }
-_MODULES = {"inspection", "metrics", "neighbors", "pretext", "recipes"}
+_MODULES = {
+    "inspection",
+    "metrics",
+    "model_selection",
+    "neighbors",
+    "pretext",
+    "recipes",
+}
 
 
 def __getattr__(name):

@@ -7,6 +7,7 @@ from sklearn_scan.inspection._gallery import apply_edits, write_gallery
 from sklearn_scan.inspection._map import EmbeddingMapDisplay
 from sklearn_scan.inspection._neighbors import NeighborsDisplay
 from sklearn_scan.inspection._prototypes import PrototypesDisplay
+from sklearn_scan.inspection._ranking import RankingDisplay
 from sklearn_scan.inspection._reliability import ReliabilityDisplay
 from sklearn_scan.inspection._sizes import ClusterSizesDisplay
 from sklearn_scan.inspection._stability import StabilityDisplay, cluster_stability
@@ -18,6 +19,7 @@ __all__ = [
     "EmbeddingMapDisplay",
     "NeighborsDisplay",
     "PrototypesDisplay",
+    "RankingDisplay",
     "ReliabilityDisplay",
     "StabilityDisplay",
     "TrainingCurvesDisplay",

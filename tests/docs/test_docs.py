@@ -34,7 +34,15 @@ PAGES += (
     "docs/photographs.md",
 )
 PAGES += tuple(f"docs/questions/{name}.md" for name in QUESTIONS if name != "index")
-MODULES = ("", ".pretext", ".neighbors", ".metrics", ".inspection", ".recipes")
+MODULES = (
+    "",
+    ".pretext",
+    ".neighbors",
+    ".metrics",
+    ".model_selection",
+    ".inspection",
+    ".recipes",
+)
 
 
 # What is there.
