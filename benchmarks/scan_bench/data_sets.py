@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 
 LETTERS = "ABCDEFGHJK"
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SHAPES = ("circle", "triangle", "square", "star", "ring")
 
 _LETTER_SIDE = 28
@@ -54,12 +55,12 @@ def neighbor_graph(neighbors):
     return (graph + graph.T) / 2
 
 
-def letters(n=3000, seed=0):
+def letters(n=3000, seed=0, letters=LETTERS):
     """Return capitals in 16 fonts, uint8 (n, 28, 28), light on dark."""
     random = check_random_state(seed)
     fonts = _find_fonts()
-    y = random.randint(len(LETTERS), size=n)
-    images = [_draw_letter(LETTERS[label], fonts, random) for label in y]
+    y = random.randint(len(letters), size=n)
+    images = [_draw_letter(letters[label], fonts, random) for label in y]
     return np.stack(images), y
 
 
