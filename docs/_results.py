@@ -88,6 +88,7 @@ def load():
     tables["published"] = make_published_table()
     tables["n_clusters"] = make_n_clusters_table(results["n_clusters"]["n_clusters"])
     tables["photographs"] = make_photographs_table(results["photographs"]["accuracy"])
+    tables["selection"] = make_selection_table(results["selection"]["settings"])
     tables["present"] = read_table(FOLDER / "speed" / "stages_present.md")
     facts = {
         name: {stem: describe(report["run"]) for stem, report in group.items()}
@@ -380,6 +381,31 @@ def make_photographs_table(report):
             for method, found in report["ACC"].items()
         ]
     )
+
+
+# Choosing without labels.
+
+
+def make_selection_table(report):
+    """Return how well some label-free scorers choose among settings."""
+    names = {
+        "modularity + information + resemblance": "`LabelFreeSearch`, the default",
+        "modularity, pooled": "modularity, in all embeddings",
+        "silhouette, pooled": "silhouette, in all embeddings",
+        "modularity, own": "modularity, in its own: `score`",
+        "silhouette, own": "silhouette, in its own",
+        "SCAN objective, own": "SCAN objective, in its own",
+    }
+    rows = []
+    for scorer, title in names.items():
+        row = {"scorer": title}
+        for role, when in (("choose", "chosen on"), ("report", "reported on")):
+            found = report["summary"][scorer][role]
+            row[f"correlation, {when}"] = f"{found['spearman']:.2f}"
+            row[f"regret, {when}"] = f"{found['regret']:.3f}"
+            row[f"worst, {when}"] = f"{found['worst']:.3f}"
+        rows.append(row)
+    return make_markdown(rows)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ _ROWS_PER_CELL = 64
 # suits; and rows among which the latter are looked for.
 _N_PROBES = 256
 _N_COMPARED = 10_000
+# Neighbours by which partitions are compared.
+_MOST_COMPARED = 10
 # Share of the distance to the centre beyond which neighbours are as far as anybody.
 _FAR = 0.85
 
@@ -126,6 +128,15 @@ def _choose_algorithm(algorithm, n_samples, has_faiss):
             'algorithm="ivf" needs faiss and the CPU. Leave algorithm at "auto".'
         )
     return algorithm
+
+
+def count_compared(n_samples: int) -> int:
+    """Return how many neighbours of each sample partitions are compared by.
+
+    Ten, or fewer where there are few samples; at least one. Not the `K` of a clusterer,
+    so that all are measured alike.
+    """
+    return min(_MOST_COMPARED, max(1, n_samples // 20))
 
 
 def choose_metric(rows: NDArray[Any]) -> str:

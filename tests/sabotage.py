@@ -656,11 +656,25 @@ FAULTS = [
     ),
     # What fit and predict say.
     Fault(
-        "a lower score is better",
-        "_predict.py",
-        "return -evaluator.loss(",
-        "return evaluator.loss(",
+        "chance is left in the score",
+        "_criteria.py",
+        "n_agreeing / np.maximum(n_edges, 1) - shares",
+        "n_agreeing / np.maximum(n_edges, 1) - 0 * shares",
         "wiring",
+    ),
+    Fault(
+        "candidates are judged in the first embedding alone",
+        "model_selection/_search.py",
+        "return list({(each.shape, each.tobytes()): each for each in rows}.values())",
+        "return rows[:1]",
+        "label_free_search",
+    ),
+    Fault(
+        "the worst candidate is kept",
+        "model_selection/_pooling.py",
+        "return int(self.order[0])",
+        "return int(self.order[-1])",
+        "label_free_search",
     ),
     Fault(
         "confidence is not that of the label",

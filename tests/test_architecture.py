@@ -20,7 +20,7 @@ LAYERS = (
     {"pretext"},
     {"neighbors", "_losses"},
     {"_engine", "_nets", "_views", "_inputs"},
-    {"_disk", "_settings"},
+    {"_disk", "_settings", "_criteria"},
     {"metrics", "_console", "_devices", "_typing", "_compat", "_version", "_warnings"},
 )
 LEVEL = {name: k for k, layer in enumerate(LAYERS) for name in layer}

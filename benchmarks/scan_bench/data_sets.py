@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 
 LETTERS = "ABCDEFGHJK"
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SHAPES = ("circle", "triangle", "square", "star", "ring")
 
 _LETTER_SIDE = 28

@@ -8,6 +8,7 @@ from sklearn_scan.inspection._map import EmbeddingMapDisplay
 from sklearn_scan.inspection._n_clusters import NumberOfClustersDisplay
 from sklearn_scan.inspection._neighbors import NeighborsDisplay
 from sklearn_scan.inspection._prototypes import PrototypesDisplay
+from sklearn_scan.inspection._ranking import RankingDisplay
 from sklearn_scan.inspection._reliability import ReliabilityDisplay
 from sklearn_scan.inspection._sizes import ClusterSizesDisplay
 from sklearn_scan.inspection._stability import StabilityDisplay, cluster_stability
@@ -20,6 +21,7 @@ __all__ = [
     "NeighborsDisplay",
     "NumberOfClustersDisplay",
     "PrototypesDisplay",
+    "RankingDisplay",
     "ReliabilityDisplay",
     "StabilityDisplay",
     "TrainingCurvesDisplay",

@@ -24,9 +24,10 @@ import operations
 import panel
 import paper
 import scaling
+import selection
 import speed
 import torch
-from scan_bench import paper_figures
+from scan_bench import paper_figures, selection_candidates
 from scan_bench.baselines import AutoEncoder, InductiveClusterer
 from scan_bench.paper_setting import Setting, load
 from scan_bench.published import CIFAR10, find_published
@@ -279,6 +280,37 @@ def restore_threads():
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+def test_scorers_are_compared_with_the_accuracy(
+    tmp_path, monkeypatch, capsys, restore_threads
+):
+    few = selection_candidates.SETTINGS[:2]
+    monkeypatch.setattr(selection_candidates, "SETTINGS", few)
+    file, name = tmp_path / "selection.json", "wine, scaled"
+    folder = str(tmp_path / "embeddings")
+    selection.main(["--embed", folder, "--data", name])
+    paths = ["--embeddings", folder, "--cache", str(tmp_path), "--json", str(file)]
+    selection.main([*paths, "--data", name])
+    found = json.loads(file.read_text())
+    row = found["results"][name]
+    assert len(row["ACC"]) == 8, "two settings in each of four embeddings"
+    objective = row["scorers"]["modularity, pooled"]
+    assert -1 <= objective["spearman"] <= 1
+    assert 0 <= objective["regret"] <= max(row["ACC"]) - min(row["ACC"])
+    assert (
+        found["summary"]["modularity, pooled"]["choose"]["least"]
+        == (objective["spearman"])
+    )
+    assert "| wine, scaled | choose |" in capsys.readouterr().out
+
+
+def test_a_scorer_is_judged_by_order_and_by_its_choice():
+    accuracies = np.array([0.5, 0.9, 0.7])
+    found = selection.judge(np.array([3.0, 2.0, 1.0]), accuracies)
+    assert found["spearman"] == pytest.approx(-0.5)
+    assert found["regret"] == pytest.approx(0.4)
+    assert selection.judge(np.ones(3), accuracies)["spearman"] == 0
 
 
 def test_imbalance_falls_geometrically_to_a_tenth():

@@ -34,8 +34,15 @@ PAGES += (
     "docs/photographs.md",
 )
 PAGES += tuple(f"docs/questions/{name}.md" for name in QUESTIONS if name != "index")
-MODULES = ("", ".pretext", ".neighbors", ".metrics", ".model_selection")
-MODULES += (".inspection", ".recipes")
+MODULES = (
+    "",
+    ".pretext",
+    ".neighbors",
+    ".metrics",
+    ".model_selection",
+    ".inspection",
+    ".recipes",
+)
 
 
 # What is there.

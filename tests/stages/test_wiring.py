@@ -597,12 +597,14 @@ def test_neighbours_that_are_given_are_others(images, trained):
     assert not (clusterer.neighbors_ == np.arange(N)[:, None]).any()
 
 
-def test_the_score_is_the_formula_with_its_sign_changed(rows):
+def test_the_score_is_the_agreement_of_neighbours_beyond_that_of_anybody(rows):
     clusterer = SCANClustering(3, K=4, random_state=0).fit(rows)
-    p = clusterer.predict_proba(rows).astype(float)
-    neighbors = nearest(rows, 4, "euclidean")
-    pairs = np.repeat(p, 4, axis=0), p[neighbors.ravel()]
-    assert clusterer.score(rows) == pytest.approx(-scan_formula(*pairs, 1), rel=1e-4)
+    labels = clusterer.predict(rows)
+    K = min(10, len(rows) // 20)
+    agrees = labels[nearest(rows, K, "euclidean")] == labels[:, None]
+    of_anybody = (np.bincount(labels) / len(rows)) ** 2
+    expected = agrees.mean() - of_anybody.sum()
+    assert clusterer.score(rows) == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_prototype_is_among_the_most_confident_of_its_cluster():
