@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from sklearn_scan._inputs import list_images
     from sklearn_scan._scan import SCANClustering
     from sklearn_scan._settings import config_context, get_config, set_config
+    from sklearn_scan.inspection._diagnosis import diagnose
 
 __all__ = [
     "SCANClustering",
     "TrainingConfig",
     "__version__",
     "config_context",
+    "diagnose",
     "get_config",
     "list_images",
     "set_config",
@@ -33,6 +35,7 @@ _HOMES = {
     "SCANClustering": "_scan",
     "TrainingConfig": "_config",
     "config_context": "_settings",
+    "diagnose": "inspection._diagnosis",
     "get_config": "_settings",
     "list_images": "_inputs",
     "set_config": "_settings",
