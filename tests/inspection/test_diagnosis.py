@@ -258,7 +258,7 @@ def test_cuts_by_hand():
     assert np.isnan(cuts[0, 2]) and np.isnan(cuts.diagonal()).all()
 
 
-@pytest.mark.parametrize("n_members", [20, 400])
+@pytest.mark.parametrize("n_members", [20, 700])
 def test_halves_are_those_of_the_graph(n_members):
     half = n_members // 2
     graph = np.zeros((n_members, n_members))
@@ -270,6 +270,18 @@ def test_halves_are_those_of_the_graph(n_members):
     assert cut == pytest.approx(1 / (half * (half - 1) + 1))
     assert len(set(is_first[np.argsort(order)][:half])) == 1
     assert is_first.sum() == half
+
+
+def test_pieces_of_a_graph_are_halves():
+    piece = np.repeat([0, 1, 0, 2, 1], 8)
+    neighbors = [np.flatnonzero(piece == p) for p in piece]
+    neighbors = np.array(
+        [np.pad(n, (0, 16 - len(n)), constant_values=-1) for n in neighbors]
+    )
+    cut, is_first = halve(make_graph(neighbors))
+    assert cut == 0
+    assert all(len(set(is_first[piece == p])) == 1 for p in range(3))
+    assert 0 < is_first.sum() < len(piece)
 
 
 def test_halves_of_few_members_are_not_looked_for():

@@ -10,6 +10,7 @@ others may be one; halves that are better separated than clusters may be two.
 
 import numpy as np
 from scipy.sparse import csr_array, diags_array
+from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackError, eigsh
 
 # A half has at least this share of the members: a few stray samples are no half.
@@ -18,7 +19,7 @@ _FEWEST_MEMBERS = 10
 # Directions along which halves are looked for, and the size up to which all
 # eigenvectors are computed at once.
 _N_DIRECTIONS = 4
-_SMALL_GRAPH = 300
+_SMALL_GRAPH = 600
 
 
 def make_graph(neighbors):
@@ -70,7 +71,7 @@ def cut_pairs(links):
 def halve(graph):
     """Find the two halves of some samples that share the fewest neighbours.
 
-    By sweeps along the leading eigenvectors of the graph.
+    By sweeps along the leading eigenvectors of the graph, and over its pieces.
 
     Parameters
     ----------
@@ -89,7 +90,8 @@ def halve(graph):
     best = np.nan, np.zeros(n_members, dtype=bool)
     if n_members < _FEWEST_MEMBERS or graph.nnz == 0:
         return best
-    for direction in _find_directions(graph).T:
+    directions = [_rank_pieces(graph), *_find_directions(graph).T]
+    for direction in directions:
         order = np.argsort(direction, kind="stable")
         cut, size = _sweep(graph, order)
         if not cut >= best[0]:
@@ -116,6 +118,18 @@ def _sweep(graph, order):
     cuts = crossing[sizes - 1] / np.maximum(smaller[sizes - 1], 1e-12)
     best = int(cuts.argmin())
     return float(cuts[best]), int(sizes[best])
+
+
+def _rank_pieces(graph):
+    """Return for each member the rank of its connected component, the largest first.
+
+    Eigenvectors of a graph in pieces are any mixture of the pieces.
+    """
+    _, pieces = connected_components(graph, directed=False)
+    sizes = np.bincount(pieces)
+    rank = np.empty(len(sizes), dtype=np.int64)
+    rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
+    return rank[pieces]
 
 
 def _find_directions(graph):

@@ -225,7 +225,9 @@ def find_number(record) -> Iterator[Finding]:
     if merges:
         found.append((len(merges), _describe_merges(record, merges, n_better)))
     if splits:
-        found.append((len(splits), _describe_splits(splits, others, n_better)))
+        # Where more clusters are merged, the sum says nothing of the splits.
+        n_more = None if len(merges) >= len(splits) else n_better
+        found.append((len(splits), _describe_splits(splits, others, n_more)))
     yield from (each for _, each in sorted(found, key=lambda pair: -pair[0]))
     if not merges:
         doubtful, _ = _find_merges(record, _RATHER_LIKE_HALVES)
@@ -304,19 +306,28 @@ def _describe_merges(record, groups, n_left, severity="problem"):
 
 def _describe_splits(splits, others, n_better):
     names = _name_groups([(each["cluster"],) for each in splits], "")
-    first, *_ = sorted(splits, key=lambda each: each["halves"]["cut"])
+    first = min(splits, key=lambda each: each["halves"]["cut"])
     small, large = first["halves"]["sizes"]
-    falls = "falls" if len(splits) == 1 else "fall"
-    clusters = "Cluster" if len(splits) == 1 else "Clusters"
+    halves = (
+        f"of {small:,} and {large:,} members, which share "
+        f"{first['halves']['cut']:.1%} of their neighbours; other clusters share up to "
+        f"{others:.1%}."
+    )
+    measured = f"Cluster {names} falls into halves {halves}"
+    if len(splits) > 1:
+        measured = (
+            f"Clusters {names} fall into halves: those of cluster {first['cluster']}, "
+            f"{halves}"
+        )
+    advice = f"n_clusters: try {n_better} or more."
+    if n_better is None:
+        advice = "n_clusters: look at the halves with report.plot() before you merge."
     return Finding(
         "split",
         "problem",
-        f"{clusters} {names} {falls} into two halves: those of cluster "
-        f"{first['cluster']}, of {small:,} and {large:,} members, share "
-        f"{first['halves']['cut']:.1%} of their neighbours, and other clusters up to "
-        f"{others:.1%}.",
+        measured,
         "Their halves are better separated than clusters are, and may be two kinds.",
-        f"n_clusters: try {n_better} or more.",
+        advice,
         "n_clusters",
         n_better,
         tuple((each["cluster"],) for each in splits),

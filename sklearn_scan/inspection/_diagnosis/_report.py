@@ -231,8 +231,8 @@ def _write_table(header, rows):
 
 
 def _align(header, rows):
-    """Yield the lines of a table, aligned to the right, with headers of two lines."""
-    heads = [textwrap.wrap(name, max(9, len(name) // 2 + 1)) or [""] for name in header]
+    """Yield the lines of a table, aligned to the right; headers have a word a line."""
+    heads = [name.split(" ") for name in header]
     height = max(map(len, heads))
     lines = [[""] * (height - len(head)) + head for head in heads]
     table = [*zip(*lines, strict=True), *rows]
