@@ -134,7 +134,7 @@ def embed(options):
     folder = Path(options.embed)
     folder.mkdir(parents=True, exist_ok=True)
     loaders = {name: case.load for name, case in panel.list_cases(options).items()}
-    loaders["26 letters"] = lambda: data_sets.letters(1500, letters=data_sets.ALPHABET)
+    loaders["26 letters"] = lambda: data_sets.letters(1500, alphabet=data_sets.ALPHABET)
     problems = list_problems()
     wanted = {f for name in options.data or problems for f in problems[name].files}
     for name, load in loaders.items():

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from sklearn_scan._merging import merge, merge_tree
     from sklearn_scan._scan import SCANClustering
     from sklearn_scan._settings import config_context, get_config, set_config
+    from sklearn_scan.inspection._diagnosis import diagnose
 
 __all__ = [
     "SCANClustering",
     "TrainingConfig",
     "__version__",
     "config_context",
+    "diagnose",
     "get_config",
     "list_images",
     "merge",
@@ -36,6 +38,7 @@ _HOMES = {
     "SCANClustering": "_scan",
     "TrainingConfig": "_config",
     "config_context": "_settings",
+    "diagnose": "inspection._diagnosis",
     "get_config": "_settings",
     "list_images": "_inputs",
     "merge": "_merging",

@@ -3,6 +3,7 @@
 
 from sklearn_scan.inspection._confusion import ConfusionDisplay
 from sklearn_scan.inspection._curves import TrainingCurvesDisplay
+from sklearn_scan.inspection._diagnosis import Diagnosis, Finding
 from sklearn_scan.inspection._gallery import apply_edits, write_gallery
 from sklearn_scan.inspection._map import EmbeddingMapDisplay
 from sklearn_scan.inspection._n_clusters import NumberOfClustersDisplay
@@ -17,7 +18,9 @@ from sklearn_scan.inspection._views import ViewsDisplay, draw_views, plot_views
 __all__ = [
     "ClusterSizesDisplay",
     "ConfusionDisplay",
+    "Diagnosis",
     "EmbeddingMapDisplay",
+    "Finding",
     "NeighborsDisplay",
     "NumberOfClustersDisplay",
     "PrototypesDisplay",

@@ -30,6 +30,7 @@ PAGES = ("README.md", "docs/getting_started.md", "docs/data.md", "docs/embedding
 PAGES += (
     "docs/searching.md",
     "docs/paper.md",
+    "docs/diagnosing.md",
     "docs/gallery.md",
     "docs/photographs.md",
 )
