@@ -36,7 +36,7 @@ def measure(clusterer):
     found = {
         "n_samples": len(labels),
         "n_clusters": n_clusters,
-        "confidence": float(confidence.mean()),
+        "confidence": float(confidence[labels >= 0].mean()),
         "agreement": _share(links.trace(), links.sum()),
         "clusters": clusters,
         "empty": [each["cluster"] for each in clusters if each["size"] == 0],
