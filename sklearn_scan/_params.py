@@ -36,6 +36,7 @@ CONSTRAINTS = {
     "keep": [StrOptions({"best", "last"})],
     "batch_size": [Interval(Integral, 2, None, closed="left")],
     "image_shape": [tuple, list, None],
+    "on_error": [StrOptions({"raise", "skip"})],
     "memory": [str, os.PathLike, HasMethods(["cache"]), None],
     "checkpoint": [str, os.PathLike, None],
     "device": [str, torch.device],

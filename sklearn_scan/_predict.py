@@ -3,6 +3,7 @@
 
 from typing import Any
 
+import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -14,6 +15,12 @@ from sklearn_scan.neighbors import count_compared, mine_neighbors
 
 # Clusters of samples that are predicted again may differ where two are equally likely.
 _LEAST_AGREEMENT = 0.98
+
+
+def find_labels(probabilities):
+    """Return the cluster of each sample; -1 for files that were skipped, NaN here."""
+    is_skipped = np.isnan(probabilities[:, 0])
+    return np.where(is_skipped, -1, probabilities.argmax(axis=1))
 
 
 class PredictorMixin(
@@ -35,9 +42,9 @@ class PredictorMixin(
         Returns
         -------
         labels : ndarray of shape (n_samples,), dtype int64
-            Cluster numbers.
+            Cluster numbers; -1 for files that were skipped (see `on_error`).
         """
-        return self.predict_proba(X).argmax(axis=1)
+        return find_labels(self.predict_proba(X))
 
     def predict_proba(self, X: SamplesLike) -> Floats:
         """Compute the probability of each cluster for each sample.
@@ -50,13 +57,14 @@ class PredictorMixin(
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_clusters), dtype float32
-            Rows sum to one.
+            Rows sum to one. They are NaN for files that were skipped.
         """
         check_is_fitted(self, "net_")
-        X, runtime = self._check_samples(X), self._resolve_runtime()
-        return infer(
-            self._network(runtime).probabilities, self._open(X, runtime)
-        ).numpy()
+        (X, places), runtime = self._check_given(X), self._resolve_runtime()
+        source = self._open(X, runtime)
+        return places.spread(
+            infer(self._network(runtime).probabilities, source).numpy()
+        )
 
     def transform(self, X: SamplesLike) -> Floats:
         """Embed samples, as the pretext does.
@@ -69,11 +77,11 @@ class PredictorMixin(
         Returns
         -------
         embedding : ndarray of shape (n_samples, n_features_out), dtype float32
-            What neighbours are mined in.
+            What neighbours are mined in. Rows are NaN for files that were skipped.
         """
         check_is_fitted(self, "net_")
-        X, runtime = self._check_samples(X), self._resolve_runtime()
-        return self._backbone.embed(X, runtime, self._open_console())
+        (X, places), runtime = self._check_given(X), self._resolve_runtime()
+        return places.spread(self._backbone.embed(X, runtime, self._open_console()))
 
     def score(self, X: SamplesLike, y: Any = None) -> float:
         """Say, without labels, how well clusters follow neighbours; higher is better.
@@ -103,7 +111,7 @@ class PredictorMixin(
             Less than 1.
         """
         check_is_fitted(self, "net_")
-        X, runtime = self._check_samples(X), self._resolve_runtime()
+        (X, _), runtime = self._check_given(X), self._resolve_runtime()
         if len(X) < 2:
             raise ValueError(
                 "score compares samples with their neighbours and needs at least 2 "
@@ -166,7 +174,7 @@ class PredictorMixin(
                 f"X has {len(probabilities)} samples, but {name} was fitted on "
                 f"{n_samples}. Pass what it was fitted on."
             )
-        agreement = (probabilities.argmax(axis=1) == self.labels_).mean()
+        agreement = (find_labels(probabilities) == self.labels_).mean()
         if agreement < _LEAST_AGREEMENT:
             raise ValueError(
                 f"{agreement:.0%} of the samples in X are in the cluster in which "

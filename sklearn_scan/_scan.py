@@ -60,6 +60,7 @@ from sklearn_scan._typing import (
     ClusterSizes,
     Device,
     EncoderLike,
+    OnError,
     PathLike,
     Precision,
     RandomState,
@@ -160,6 +161,11 @@ class SCANClustering(
     image_shape : tuple of int or None, default=None
         Shape (h, w), (h, w, c) or (c, h, w) of one image, where `X` holds images as
         rows, files or pictures. The last two are brought to it.
+    on_error : {"raise", "skip"}, default="raise"
+        What to do where `X` is files of which some cannot be read. "raise" ends before
+        anything is trained, with one error that names them; "skip" leaves them out,
+        with one warning. The attributes, and `predict` and the like, keep a row for
+        each: the label -1, and NaN in floating-point arrays.
     memory : str, joblib.Memory or None, default=None
         Where to cache the pretext, the mining and every later stage. Each depends on
         `X`, on its own parameters, on the stages before and on the seed: a grid search
@@ -215,6 +221,10 @@ class SCANClustering(
         The trained net, in evaluation mode.
     paths_ : list of str
         The files, where `X` was a folder or paths.
+    skipped_ : dict of str
+        For each file that was left out (see `on_error`), why. Its label is -1, its rows
+        of `confidence_` and `embedding_` are NaN, and its neighbours -1; it is nobody's
+        neighbour, and no prototype.
     image_shape_ : tuple of int or None
         Shape of one image as given; None for rows.
     n_features_in_ : int
@@ -285,6 +295,7 @@ class SCANClustering(
         keep: Literal["best", "last"] = "best",
         batch_size: int = 512,
         image_shape: Shape = None,
+        on_error: OnError = "raise",
         memory: Any = None,
         checkpoint: PathLike | None = None,
         device: Device = "auto",
@@ -308,6 +319,7 @@ class SCANClustering(
         self.keep = keep
         self.batch_size = batch_size
         self.image_shape = image_shape
+        self.on_error = on_error
         self.memory = memory
         self.checkpoint = checkpoint
         self.device = device
@@ -349,8 +361,10 @@ class SCANClustering(
         console = self._open_console()
         given, X = X, self._learn_samples(X, console=console, **find_reading(self))
         check_size(len(X), self.n_clusters)
+        places = self.input_spec_.places
         if neighbors is not None:
-            neighbors = check_neighbors(neighbors, len(X))
+            neighbors = check_neighbors(neighbors, places.n_given or len(X))
+            neighbors = places.gather(neighbors)
         plans = plan_stages(self)
         backbone, context, task = self._begin(X, y, given, plans, console)
         if isinstance(X, StoredImages):
@@ -381,6 +395,7 @@ class SCANClustering(
             probabilities = infer(network.probabilities, samples.source)
 
         self._set_results(network, probabilities.numpy(), context.runtime)
+        self._spread_results(places)
         console.sum_up("fit", len(X), "sample", self._describe_result())
         task.call_on_fit_task_end(
             estimator=self, X=given, y=y, reconstruction_attributes={}
@@ -391,6 +406,7 @@ class SCANClustering(
         """Return the backbone, what all stages share, and the task of callbacks."""
         runtime = Runtime.resolve(self.device, self.precision)
         cache = StageCache.open(self.memory)
+        cache.sweep()
         seeds = spawn_seeds(resolve_seed(self.random_state), SEEDS)
         backbone = resolve_backbone(
             self, self.input_spec_, seeds["pretext"], is_kept=keeps_encoder(self)
@@ -476,8 +492,9 @@ class SCANClustering(
 
     def _describe_result(self):
         """Return the figures of the fit for its last line."""
-        share = is_confident(self.confidence_, self.threshold).mean()
-        n_found = len(set(self.labels_.tolist()))
+        is_there = self.labels_ >= 0
+        share = is_confident(self.confidence_[is_there], self.threshold).mean()
+        n_found = len(set(self.labels_[is_there].tolist()))
         return f"{n_found} clusters  confident {share:.3f}"
 
     def _set_results(self, network, probabilities, runtime):
@@ -490,3 +507,11 @@ class SCANClustering(
         )
         if reason := explain_empty_clusters(self.labels_, self.n_clusters_):
             warn_user(reason, ConvergenceWarning)
+
+    def _spread_results(self, places):
+        """Let the fitted attributes have a row for each file that was given."""
+        self.labels_ = places.spread(self.labels_, -1)
+        self.confidence_ = places.spread(self.confidence_)
+        self.embedding_ = places.spread(self.embedding_)
+        self.neighbors_ = places.spread(places.number(self.neighbors_), -1)
+        self.prototypes_ = places.number(self.prototypes_)

@@ -18,6 +18,7 @@ RandomState: TypeAlias = int | np.random.RandomState | None
 Device: TypeAlias = str | torch.device
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 Shape: TypeAlias = Sequence[int] | None
+OnError: TypeAlias = Literal["raise", "skip"]
 EncoderLike: TypeAlias = str | Callable[..., Any]
 ViewsLike: TypeAlias = str | tuple | Callable[..., Any]
 OptimizerLike: TypeAlias = str | Callable[..., Any]

@@ -8,7 +8,13 @@ import click
 from sklearn_scan._cli._folder import MODEL, PAGE, RunFolder
 from sklearn_scan._cli._labels import FORMATS, check_format
 from sklearn_scan._cli._model import VIEWS, Settings
-from sklearn_scan._cli._options import FOLDER, NumberOrAuto, computing, overwriting
+from sklearn_scan._cli._options import (
+    FOLDER,
+    NumberOrAuto,
+    computing,
+    overwriting,
+    skipping,
+)
 from sklearn_scan._cli._run import Run
 from sklearn_scan._cli._streams import speaking
 
@@ -71,6 +77,7 @@ from sklearn_scan._cli._streams import speaking
 )
 @click.option("--no-page", is_flag=True, help="Write no clusters.html.")
 @overwriting("Write into OUT even if it holds files of others.")
+@skipping
 @computing
 @speaking
 def cluster(folder, out, table_format, no_page, overwrite, streams, **settings):

@@ -7,6 +7,7 @@ of a spreadsheet nor bytes that make the whole file unreadable.
 
 import csv
 import importlib
+import math
 import os
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -35,7 +36,7 @@ class Labels:
     paths : list of str
         As they are written.
     clusters : ndarray of shape (n_files,)
-        Cluster numbers.
+        Cluster numbers; -1 for files that were skipped, of which no more is known.
     confidence : ndarray of shape (n_files,)
         Their probabilities.
     second, second_confidence : ndarray of shape (n_files,) or list of None
@@ -51,12 +52,17 @@ class Labels:
     @classmethod
     def rank(cls, paths, probabilities, clusters):
         """Return the labels of files of known clusters, with their second choices."""
+        import numpy as np
+
         from sklearn_scan.inspection._gallery._content import rank_clusters
 
-        choices, chances = rank_clusters(probabilities, clusters)
+        # Of files that were skipped there is nothing to rank.
+        known = np.where(clusters < 0, 0, clusters)
+        choices, chances = rank_clusters(probabilities, known)
         second = second_confidence = [None] * len(paths)
         if choices.shape[1] > 1:
-            second, second_confidence = choices[:, 1], chances[:, 1]
+            second_confidence = chances[:, 1]
+            second = np.where(clusters < 0, None, choices[:, 1].astype(object))
         return cls(paths, clusters, chances[:, 0], second, second_confidence)
 
     def columns(self):
@@ -109,7 +115,8 @@ def _as_text(path):
 
 
 def _rounded(value):
-    return None if value is None else round(float(value), _N_DECIMALS)
+    is_known = value is not None and not math.isnan(value)
+    return round(float(value), _N_DECIMALS) if is_known else None
 
 
 def check_format(name):

@@ -29,6 +29,8 @@ class Settings:
         Random views; None for "auto".
     seed : int
     device : str
+    on_error : {"raise", "skip"}
+        What is done where pictures cannot be read.
     """
 
     n_clusters: int | str
@@ -38,6 +40,7 @@ class Settings:
     views: str | None
     seed: int
     device: str
+    on_error: str = "raise"
 
     def describe(self):
         """Return a dict that differs where labels may differ."""
@@ -86,6 +89,7 @@ class Settings:
             n_clusters=self.n_clusters,
             random_state=self.seed,
             device=self.device,
+            on_error=self.on_error,
             memory=str(cache),
             verbose=verbose,
             **(self._from_scratch(checkpoint) if self.trains else self._pretrained()),
@@ -132,7 +136,7 @@ def save_model(clusterer, path):
         joblib.dump(clusterer, part)
 
 
-def load_model(path, *, device="auto", verbose=0):
+def load_model(path, *, device="auto", verbose=0, on_error="raise"):
     """Read a fitted clusterer. The file may run any code: it must be trusted."""
     import joblib
 
@@ -151,4 +155,4 @@ def load_model(path, *, device="auto", verbose=0):
             f"{str(path)!r} holds a {type(clusterer).__name__}, and a model is needed "
             "that `sklearn-scan cluster` has written."
         )
-    return clusterer.set_params(device=device, verbose=verbose)
+    return clusterer.set_params(device=device, verbose=verbose, on_error=on_error)

@@ -47,6 +47,18 @@ def computing(command):
     )(command)
 
 
+def skipping(command):
+    """Add the option that says what is done where pictures cannot be read."""
+    return click.option(
+        "--on-error",
+        type=click.Choice(["raise", "skip"]),
+        default="raise",
+        show_default=True,
+        help="Where pictures cannot be read: end before anything is computed, with "
+        "their names; or leave them out. In the table, their cluster is -1.",
+    )(command)
+
+
 def overwriting(what):
     """Return the option that allows to replace what is there."""
     return click.option("--overwrite", is_flag=True, help=what)

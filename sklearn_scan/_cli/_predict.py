@@ -15,7 +15,7 @@ from sklearn_scan._cli._labels import (
     write_labels,
 )
 from sklearn_scan._cli._model import load_model
-from sklearn_scan._cli._options import FOLDER, computing, overwriting
+from sklearn_scan._cli._options import FOLDER, computing, overwriting, skipping
 from sklearn_scan._cli._streams import Result, speaking
 
 
@@ -38,9 +38,10 @@ def _check_ending(context, parameter, path):
     help="Table to be written, a .csv or .parquet.",
 )
 @overwriting("Replace the table, if it is there.")
+@skipping
 @computing
 @speaking
-def predict(model, folder, out, overwrite, device, streams):
+def predict(model, folder, out, overwrite, on_error, device, streams):
     """Find the clusters of the pictures in FOLDER, and in the folders below it.
 
     MODEL is what `cluster` has written: the folder, or the file model.joblib in it. It
@@ -53,7 +54,9 @@ def predict(model, folder, out, overwrite, device, streams):
         )
     check_format(out.suffix.lower().removeprefix("."))
     path = model / MODEL if model.is_dir() else model
-    clusterer = load_model(path, device=device, verbose=streams.verbosity)
+    clusterer = load_model(
+        path, device=device, verbose=streams.verbosity, on_error=on_error
+    )
     labels = _find_labels(clusterer, folder, streams)
     write_labels(labels, out)
     return _describe(labels, len(clusterer.prototypes_), out)
@@ -61,25 +64,30 @@ def predict(model, folder, out, overwrite, device, streams):
 
 def _find_labels(clusterer, folder, streams):
     from sklearn_scan._inputs import list_images
+    from sklearn_scan._predict import find_labels
 
     paths = list_images(folder)
     warn_undecodable(paths, folder, streams)
-    probabilities = clusterer.predict_proba(paths)
-    clusters = probabilities.argmax(axis=1)
+    # The folder: links that leave it are not followed.
+    probabilities = clusterer.predict_proba(folder)
+    clusters = find_labels(probabilities)
     return Labels.rank(name_files(paths, folder), probabilities, clusters)
 
 
 def _describe(labels, n_clusters, out):
     """Return the `Result`."""
+    import numpy as np
+
     sizes = [int((labels.clusters == number).sum()) for number in range(n_clusters)]
     record = {
         "out": str(out.absolute()),
         "n_pictures": len(labels.paths),
-        "confidence": float(labels.confidence.mean()),
+        "n_skipped": len(labels.paths) - sum(sizes),
+        "confidence": float(np.nanmean(labels.confidence)),
         "sizes": sizes,
     }
     text = (
-        f"{len(labels.paths):,} pictures in {sum(map(bool, sizes))} of {n_clusters} "
+        f"{sum(sizes):,} pictures in {sum(map(bool, sizes))} of {n_clusters} "
         f"clusters; mean confidence {record['confidence']:.2f}\n{out}"
     )
     return Result(record, text)

@@ -117,20 +117,21 @@ class Run:
         )
         # None in memory: a run that goes on finds decoded images in the cache.
         with config_context(in_memory_bytes=0):
-            clusterer.fit(self.paths)
+            # The folder: links that leave it are not followed.
+            clusterer.fit(self.folder)
         self.out.forget_checkpoint()
         return clusterer
 
     def _write(self, clusterer):
         from sklearn_scan.inspection import write_gallery
 
-        probabilities = clusterer._predict_proba_fitted(self.paths)
-        names = name_files(self.paths, self.folder)
+        probabilities = clusterer._predict_proba_fitted(self.folder)
+        names = name_files(clusterer.paths_, self.folder)
         labels = Labels.rank(names, probabilities, clusterer.labels_)
         write_labels(labels, self.out.path / self.names[0])
         if PAGE in self.names:
             self.streams.say(f"Writing {PAGE} ...")
-            write_gallery(clusterer, self.paths, self.out.path / PAGE)
+            write_gallery(clusterer, clusterer.paths_, self.out.path / PAGE)
         save_model(clusterer, self.out.path / MODEL)
 
     def _result(self, summary, *, is_reused):
@@ -185,4 +186,8 @@ def describe_clusters(clusterer, folder):
         clusters.append(
             {"cluster": number, "size": size, "confidence": mean, "prototype": shown}
         )
-    return {"confidence": float(confidence.mean()), "clusters": clusters}
+    return {
+        "confidence": float(confidence[labels >= 0].mean()),
+        "clusters": clusters,
+        "skipped": len(clusterer.skipped_),
+    }

@@ -1,28 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Files that are whole or not there."""
+"""Results as files that are whole or not there."""
 
 import json
-import os
-from contextlib import contextmanager
 
 from sklearn_scan._cli._streams import as_json
 
 
-@contextmanager
 def whole_file(path):
     """Yield where to write a file; it takes its place when all of it is written.
 
-    Parameters
-    ----------
-    path : Path
-        A file of this name is replaced. Where it is a link, the link is.
+    See `sklearn_scan._disk.whole_file`, which is imported when something is written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    from sklearn_scan._disk import whole_file
+
+    return whole_file(path)
 
 
 def write_json(record, path):

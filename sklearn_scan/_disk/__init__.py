@@ -4,5 +4,23 @@
 from sklearn_scan._disk._digests import FileDigests
 from sklearn_scan._disk._lock import hold
 from sklearn_scan._disk._tables import Table
+from sklearn_scan._disk._writing import (
+    DamagedFileError,
+    check_writable,
+    explain_failure,
+    read_checked,
+    whole_file,
+    write_checked,
+)
 
-__all__ = ["FileDigests", "Table", "hold"]
+__all__ = [
+    "DamagedFileError",
+    "FileDigests",
+    "Table",
+    "check_writable",
+    "explain_failure",
+    "hold",
+    "read_checked",
+    "whole_file",
+    "write_checked",
+]

@@ -30,6 +30,11 @@ class Table:
     name: str
     columns: tuple
 
+    @property
+    def lock(self):
+        """The path for `hold`, of whoever adds what is missing."""
+        return self.path.with_name(f"sklearn_scan-{self.path.stem}.lock")
+
     def select(self, keys):
         """Return a dict of the entries with these keys, each without its key."""
         keys = list(keys)
@@ -56,10 +61,15 @@ class Table:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._run("write", lambda database: database.executemany(command, entries))
 
-    def count(self):
-        """Return the number of entries."""
-        query = f"SELECT COUNT(*) FROM {self.name}"
-        return self._read(lambda database: database.execute(query).fetchone()[0], 0)
+    def largest(self, column):
+        """Return the largest value in a column; None where there is no entry."""
+        query = f"SELECT MAX({column}) FROM {self.name}"
+        return self._read(lambda database: database.execute(query).fetchone()[0], None)
+
+    def delete(self, column, value):
+        """Delete the entries that have a value in a column."""
+        command = f"DELETE FROM {self.name} WHERE {column} = ?"
+        self._run("write", lambda database: database.execute(command, (value,)))
 
     def clear(self):
         """Delete all entries."""

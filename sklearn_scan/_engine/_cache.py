@@ -5,18 +5,27 @@ What is cached is a module-level function of arrays and primitives that returns 
 and primitives: joblib can neither hash tensors nor, reliably, modules.
 """
 
+import hashlib
 import os
-from contextlib import nullcontext
+import pickle
+import re
+import threading
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 
+import numpy as np
 from joblib import Memory
 from sklearn.utils.validation import check_memory
 
-from sklearn_scan._disk._lock import hold
+from sklearn_scan._disk import DamagedFileError, explain_failure, hold
 from sklearn_scan._engine._fingerprint import fingerprint
 from sklearn_scan._version import __version__
+from sklearn_scan._warnings import warn_user
+
+# What joblib calls a result while it is written: by process and, at last, thread.
+_UNFINISHED_FILE = re.compile(r"\.pkl\.[0-9a-f]{32}-(\d+)-(\d+)$")
 
 
 class Unfinished(Exception):
@@ -51,7 +60,11 @@ class StageCache:
     def open(cls, memory):
         """Return the cache of a parameter `memory`: a path, a `joblib.Memory`, None."""
         path_like = isinstance(memory, os.PathLike)
-        return cls(check_memory(str(memory) if path_like else memory))
+        try:
+            return cls(check_memory(str(memory) if path_like else memory))
+        except OSError as error:
+            what = "It is the folder of memory=."
+            raise explain_failure(error, str(memory), what) from error
 
     @property
     def is_active(self):
@@ -68,7 +81,8 @@ class StageCache:
         """Return what a function returned for these arguments before, or call it.
 
         A parallel search starts several candidates of one fold at once; without the
-        lock each of them would compute what they share.
+        lock each of them would compute what they share. What is kept has a checksum,
+        and is computed anew, with a warning, where it was damaged.
 
         Parameters
         ----------
@@ -82,17 +96,117 @@ class StageCache:
         lock : callable
             Returns a name for the result, and is called where there is a cache.
         """
-        remember = self.memory.cache(function, ignore=list(ignore))
+        if not self.is_active:
+            return _call(function, *args, **kwargs)
         with self._held(lock):
             try:
-                return remember(*args, **kwargs)
+                return self._fetch_sealed(function, ignore, args, kwargs)
             except Unfinished as unfinished:
                 return unfinished.result
+            finally:
+                self.sweep()
+
+    def sweep(self):
+        """Delete what joblib was writing in processes that are gone."""
+        store = getattr(self.memory, "store_backend", None)
+        folder = Path(getattr(store, "location", "")) / "sklearn_scan"
+        if store is None or os.name == "nt":  # where no process can be asked for
+            return
+        for path in folder.rglob("*.pkl.*"):
+            found = _UNFINISHED_FILE.search(path.name)
+            if found and _is_abandoned(*map(int, found.groups())):
+                with suppress(OSError):
+                    path.unlink()
+
+    def _fetch_sealed(self, function, ignore, args, kwargs):
+        """Return what a function returned before, if it is not damaged, or call it."""
+        computed = []
+
+        @wraps(function)
+        def compute(*args, **kwargs):
+            computed.append(function(*args, **kwargs))
+            return seal(computed[0])
+
+        remember = self.memory.cache(compute, ignore=list(ignore))
+        if not isinstance(self.memory, Memory):
+            found = remember(*args, **kwargs)
+            return computed[0] if computed else unseal(found)
+        kept = remember.call_and_shelve(*args, **kwargs)
+        if computed:
+            return computed[0]
+        try:
+            return unseal(kept.get())
+        except Exception as error:  # reading what is damaged raises anything
+            name = function.__name__.replace("_", " ").strip()
+            warn_user(
+                f"The cache {str(self.folder)!r} holds a damaged result of {name!r} "
+                f"({error}). It is computed anew."
+            )
+            kept.clear()
+        remember.call_and_shelve(*args, **kwargs)
+        return computed[0] if computed else function(*args, **kwargs)
 
     def _held(self, lock):
         if self.folder is None:
             return nullcontext()
         return hold(self.folder / f"sklearn_scan-{lock()}.lock")
+
+
+def seal(result):
+    """Return a result as arrays of bytes, of which the first is their checksum.
+
+    Arrays in it are not copied.
+    """
+    buffers = []
+    head = pickle.dumps(result, protocol=5, buffer_callback=buffers.append)
+    parts = [_as_bytes(head), *(_as_bytes(buffer.raw()) for buffer in buffers)]
+    return [_as_bytes(_digest(parts)), *parts]
+
+
+def unseal(sealed):
+    """Return the result that was sealed.
+
+    Raises
+    ------
+    DamagedFileError
+        If it is another.
+    """
+    digest, *parts = sealed
+    if digest.tobytes() != _digest(parts):
+        raise DamagedFileError("it does not agree with its checksum")
+    return pickle.loads(parts[0], buffers=parts[1:])
+
+
+def _as_bytes(buffer):
+    return np.frombuffer(buffer, dtype=np.uint8)
+
+
+def _digest(parts):
+    digest = hashlib.blake2b()
+    for part in parts:
+        digest.update(f"{len(part)} ".encode())
+        digest.update(part)
+    return digest.digest()
+
+
+def _call(function, *args, **kwargs):
+    try:
+        return function(*args, **kwargs)
+    except Unfinished as unfinished:
+        return unfinished.result
+
+
+def _is_abandoned(process, thread):
+    """Say whether a thread of a process writes no more."""
+    if process == os.getpid():
+        return thread == id(threading.current_thread())
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it is of another user
+        return False
+    return False
 
 
 def identify_estimator(estimator):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Going on, after an interruption, as if there had been none."""
 
-import os
-import pickle
+import io
 import types
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import joblib
@@ -11,21 +11,31 @@ import torch
 from skorch.callbacks import Callback
 from skorch.history import History
 
+from sklearn_scan._disk import (
+    check_writable,
+    hold,
+    read_checked,
+    write_checked,
+)
 from sklearn_scan._engine._fingerprint import fingerprint
 from sklearn_scan._engine._runtime import get_generator, set_generator
 from sklearn_scan._version import __version__
+from sklearn_scan._warnings import warn_user
 
 # What every module has, and what its weights say already.
 _OF_MODULES = set(vars(torch.nn.Module()))
+
+_KEPT = "The states before it are kept: the same call goes on from there."
 
 
 class Checkpoint(Callback):
     """Writes the state of a stage after every epoch, and takes it up again.
 
     The state holds weights, optimizer, learning rate, generators and records: with it,
-    a resumed training repeats the uninterrupted one, on a CPU to the bit. The file is
-    replaced as a whole, and holds tensors and primitives alone: reading it runs no
-    code.
+    a resumed training repeats the uninterrupted one, on a CPU to the bit. It is written
+    as a whole, with a checksum, beside the state of the epoch before, which is read
+    where the later one is damaged, and deleted when the stage ends. Files hold tensors
+    and primitives alone: reading them runs no code.
 
     Parameters
     ----------
@@ -41,17 +51,34 @@ class Checkpoint(Callback):
         self.path = path
         self.recorder = recorder
         self.lr_schedule = lr_schedule
+        self._state = None
+        self._is_damaged = False
+
+    @contextmanager
+    def held(self):
+        """Return a context in which no other process trains this stage.
+
+        Who waited for it takes up what the other has done. The context yields the
+        checkpoint.
+        """
+        check_writable(self.path.parent, "It is the folder of checkpoint=.")
+        with hold(self.path.with_name(f"sklearn_scan-{self.path.stem}.lock")):
+            self._state = self._read()
+            yield self
+            # The stage has come to its end, and the last state is safely there.
+            if self.path.exists() and not self._is_damaged:
+                self._before.unlink(missing_ok=True)
 
     @property
     def n_done(self):
         """Epochs that an earlier run has finished."""
-        return len(self._read()["records"]) if self.path.exists() else 0
+        return 0 if self._state is None else len(self._state["records"])
 
     def on_train_begin(self, net, **kwargs):
         """Take up the state, if there is one."""
-        if not self.path.exists():
+        state, self._state = self._state, None
+        if state is None:
             return
-        state = self._read()
         net.module_.load_state_dict(state["module"])
         net.criterion_.load_state_dict(state["criterion"])
         net.optimizer_.load_state_dict(state["optimizer"])
@@ -73,25 +100,47 @@ class Checkpoint(Callback):
             "records": self.recorder.records,
             "generators": _get_generators(net.runtime.device),
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Of this process alone: another one may be at the same stage.
-        partial = self.path.with_suffix(f".{os.getpid()}.partial")
-        torch.save(state, partial)
-        partial.replace(self.path)
+        written = io.BytesIO()
+        torch.save(state, written)
+        self._keep_before()
+        write_checked(self.path, written.getbuffer(), _KEPT)
 
     @property
     def _scheduler(self):
         keeper = getattr(self.lr_schedule, "lr_scheduler_", self.lr_schedule)
         return keeper if hasattr(keeper, "state_dict") else None
 
+    @property
+    def _before(self):
+        return self.path.with_suffix(".before.pt")
+
+    def _keep_before(self):
+        """Let the last state be the one before, unless it is damaged."""
+        if self._is_damaged:
+            self._is_damaged = False
+            return
+        with suppress(FileNotFoundError):
+            self.path.replace(self._before)
+
     def _read(self):
-        try:
-            return torch.load(self.path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise ValueError(
-                f"The checkpoint {self.path} cannot be read: {error}. Delete the file "
-                "to begin that stage anew."
-            ) from error
+        """Return the last state that is whole; None, where there is none."""
+        for path in (self.path, self._before):
+            try:
+                content = io.BytesIO(read_checked(path))
+                return torch.load(content, map_location="cpu", weights_only=True)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                raise
+            # A checksum that is right promises little: anybody can write one.
+            except Exception as error:
+                self._is_damaged |= path == self.path
+                warn_user(
+                    f"The checkpoint {str(path)!r} is damaged ({error}). The stage "
+                    "goes on from the state before it, or begins anew where there is "
+                    "none."
+                )
+        return None
 
 
 def checkpoint_path(folder, name, identity):

@@ -5,11 +5,13 @@ One table per encoder. Searches and later fits ask for other subsets of the same
 so that whole arrays would not be found again; images are.
 """
 
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from sklearn_scan._disk import Table, hold
+from sklearn_scan._warnings import warn_user
 
 
 class RowStore:
@@ -26,20 +28,32 @@ class RowStore:
     def __init__(self, folder, identity):
         self.folder = Path(folder)
         path = self.folder / "sklearn_scan_features" / f"{identity}.sqlite"
-        self.table = Table(path, "features", ("digest BLOB", "row BLOB"))
+        columns = ("digest BLOB", "row BLOB", "checksum INTEGER")
+        self.table = Table(path, "checked_features", columns)
 
     def held(self):
         """Return a context in which no other process computes rows of this encoder."""
-        return hold(self.table.path.with_suffix(".lock"))
+        return hold(self.table.lock)
 
     def fetch(self, digests):
-        """Return a dict of the rows that are kept, by digest."""
+        """Return a dict of the rows that are kept, by digest; none that is damaged."""
         found = self.table.select(set(digests))
-        return {
-            digest: np.frombuffer(row, np.float32) for digest, (row,) in found.items()
+        rows = {
+            digest: np.frombuffer(row, np.float32)
+            for digest, (row, checksum) in found.items()
+            if zlib.crc32(row, zlib.crc32(digest)) == checksum
         }
+        if len(rows) < len(found):
+            warn_user(
+                f"The cache {str(self.table.path)!r} holds {len(found) - len(rows)} "
+                "damaged rows of features. They are computed anew."
+            )
+        return rows
 
     def keep(self, digests, rows):
         """Keep rows of features, float32."""
-        rows = [row.astype(np.float32).tobytes() for row in rows]
-        self.table.insert(zip(digests, rows, strict=True))
+        entries = []
+        for digest, row in zip(digests, rows, strict=True):
+            row = row.astype(np.float32).tobytes()
+            entries.append((digest, row, zlib.crc32(row, zlib.crc32(digest))))
+        self.table.insert(entries)

@@ -25,14 +25,18 @@ _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _turn = threading.RLock()
 
 
-def _forget_turn():
+def _begin_in_child():
     """Begin anew in a forked process, which has none of the threads of its parent."""
     global _turn
     _turn = threading.RLock()
+    # OpenMP would wait for ever for those that its parent computed with. Workers of
+    # torch's own `DataLoader` compute with one as well.
+    if torch.get_num_threads() > 1:
+        torch.set_num_threads(1)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_turn)
+    os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def training_turn():

@@ -30,7 +30,7 @@ from sklearn_scan._engine._memory_budget import (
 from sklearn_scan._engine._net import StageNet
 from sklearn_scan._engine._optimizers import OPTIMIZERS
 from sklearn_scan._engine._progress import FitProgress
-from sklearn_scan._engine._runtime import Runtime, exact_inference
+from sklearn_scan._engine._runtime import Runtime, exact_inference, training_turn
 from sklearn_scan._warnings import warn_user
 
 # What is inferred on a GPU is fetched when there is more of it than this.
@@ -162,29 +162,36 @@ class Trainer:
         epochs = schedule.n_epochs(len(data))
         lr_schedule = schedule.make_lr_schedule(len(data))
         announced = self.progress.stage(stage, epochs, lr_schedule)
-        with announced as (recorder, reporter):
+        # Whoever needs a lock file takes the turn first; see there.
+        with training_turn(), announced as (recorder, reporter):
             callbacks = [("lr_schedule", lr_schedule), ("recorder", recorder)]
-            n_done = 0
-            if self.checkpoint is not None:
-                path = checkpoint_path(self.checkpoint, stage.name, identity)
-                checkpoint = Checkpoint(path, recorder, lr_schedule)
-                n_done = checkpoint.n_done
-                # Before the reporter, which may be told to stop.
-                callbacks.append(("checkpoint", checkpoint))
-            net = StageNet(
-                stage.module.to(runtime.device, memory_format=torch.channels_last),
-                criterion=stage.criterion,
-                runtime=runtime,
-                optimizer=schedule.make_optimizer,
-                lr=schedule.lr,
-                batch_size=schedule.batch_size,
-                max_epochs=epochs - n_done,
-                device=runtime.device,
-                callbacks=[*callbacks, ("reporter", reporter)],
-            )
-            with kept_memory(runtime.device):
+            kept = self._keep(stage, identity, recorder, lr_schedule)
+            with kept as checkpoint, kept_memory(runtime.device):
+                n_done = 0
+                if checkpoint is not None:
+                    n_done = checkpoint.n_done
+                    # Before the reporter, which may be told to stop.
+                    callbacks.append(("checkpoint", checkpoint))
+                net = StageNet(
+                    stage.module.to(runtime.device, memory_format=torch.channels_last),
+                    criterion=stage.criterion,
+                    runtime=runtime,
+                    optimizer=schedule.make_optimizer,
+                    lr=schedule.lr,
+                    batch_size=schedule.batch_size,
+                    max_epochs=epochs - n_done,
+                    device=runtime.device,
+                    callbacks=[*callbacks, ("reporter", reporter)],
+                )
                 net.fit(data)
         return trim(net), reporter.was_stopped
+
+    def _keep(self, stage, identity, recorder, lr_schedule):
+        """Return the context of a checkpoint; of None, where there is none."""
+        if self.checkpoint is None:
+            return nullcontext()
+        path = checkpoint_path(self.checkpoint, stage.name, identity)
+        return Checkpoint(path, recorder, lr_schedule).held()
 
 
 def _train_to_arrays(name, identity, stage, trainer):

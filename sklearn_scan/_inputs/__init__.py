@@ -7,7 +7,8 @@ from sklearn_scan._inputs._formats import ImageFormat, RowFormat, learn_format
 from sklearn_scan._inputs._holding import StoredImages, find_digests, find_missing
 from sklearn_scan._inputs._lazy import LazyImages, Preparation
 from sklearn_scan._inputs._mixin import SampleInputMixin
-from sklearn_scan._inputs._pictures import find_pictures
+from sklearn_scan._inputs._pictures import UnreadableImagesError, find_pictures
+from sklearn_scan._inputs._skipping import Places
 from sklearn_scan._inputs._spec import InputSpec
 from sklearn_scan._inputs._validation import check_samples, learn_samples
 
@@ -16,10 +17,12 @@ __all__ = [
     "ImageFormat",
     "InputSpec",
     "LazyImages",
+    "Places",
     "Preparation",
     "RowFormat",
     "SampleInputMixin",
     "StoredImages",
+    "UnreadableImagesError",
     "check_samples",
     "find_digests",
     "find_missing",

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from sklearn_scan._devices import available_memory, has_own_memory, send
 from sklearn_scan._inputs._lazy import LazyImages
+from sklearn_scan._inputs._paging import release
 
 # Large arrays are copied to a GPU in parts of about this many bytes.
 _BYTES_PER_PART = 2**26
@@ -37,6 +38,7 @@ class ArraySource(Dataset):
         self.format = format
         self.device = torch.device(device)
         self.resident = None
+        self.n_read = 0
         if has_own_memory(self.device):
             self.resident = _find_shared(array, self.device)
             if self.resident is None:
@@ -61,6 +63,7 @@ class ArraySource(Dataset):
             # Fancy indexing copies, so that the tensor owns writable memory even when
             # the array is a read-only memmap.
             raw = _as_tensor(self.array[indices.numpy()])
+            self.n_read = release(self.array, self.n_read + raw.nbytes)
             if has_own_memory(self.device):
                 # From pinned memory the copy runs beside the kernels.
                 raw = raw.pin_memory()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Image files: which there are, and their pictures as arrays of uint8."""
 
+import errno
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,9 @@ from PIL import Image
 from sklearn_scan._console import SILENT
 from sklearn_scan._inputs._containers import as_list
 from sklearn_scan._inputs._pictures import (
+    Fault,
     allocate,
+    describe_faults,
     draw,
     find_fault,
     find_frame,
@@ -21,6 +24,7 @@ from sklearn_scan._inputs._pictures import (
     refuse_faulty,
 )
 from sklearn_scan._typing import PathLike
+from sklearn_scan._warnings import warn_user
 
 DEFAULT_IMAGE_SHAPE = (64, 64, 3)
 
@@ -28,9 +32,20 @@ DEFAULT_IMAGE_SHAPE = (64, 64, 3)
 # icons, films and the formats of single programs.
 _FORMATS = {"AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"}
 
+_WHAT = "image files"
 _ADVICE = (
-    "Repair or remove them, or pass a list of the paths of the others; "
-    "sklearn_scan.list_images(folder) makes one."
+    'Repair or remove them, pass on_error="skip", or pass a list of the paths of the '
+    "others; sklearn_scan.list_images(folder) makes one."
+)
+_CHANGED = Fault("it was changed while it was read")
+
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
 )
 
 
@@ -46,8 +61,8 @@ def list_images(folder: PathLike) -> list[str]:
         An existing folder. Files are taken by the ending of their name, in upper or
         lower case: those of the formats AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TIFF
         and WebP. Left out are files and folders whose name starts with a dot, and
-        folders that are links. Broken links to files are listed, so that whoever reads
-        them is told.
+        folders that are links. Broken links are listed, and so is what is neither a
+        file nor a folder, so that whoever reads them is told.
 
     Returns
     -------
@@ -95,7 +110,7 @@ def list_images(folder: PathLike) -> list[str]:
         for path in root.rglob("*")
         if path.suffix.lower() in endings
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and (path.is_file() or _is_broken_link(path))
+        and not path.is_dir()
     ]
     if not found:
         raise ValueError(
@@ -104,6 +119,11 @@ def list_images(folder: PathLike) -> list[str]:
             "endings can be passed as a list of their paths."
         )
     return [str(path) for path in sorted(found)]
+
+
+def find_folder(X):
+    """Return the folder that `X` is; None where it is something else."""
+    return X if _is_path(X) else None
 
 
 def find_paths(X):
@@ -184,41 +204,73 @@ def read_images(paths, image_shape=DEFAULT_IMAGE_SHAPE, console=SILENT):
     """
     images = allocate(len(paths), image_shape)
     with console.line("decoding", len(paths), "image") as line:
-        # Headers first: a bad file among many is found in seconds.
-        check_headers(paths)
-        draw_files(paths, images, track=line.track)
+        refuse_files(paths, draw_files(paths, images, track=line.track))
     return images
 
 
 def check_files(paths):
-    """Raise where there are no files at some paths, and name them."""
-    _refuse(paths, [find_fault(_check_file, path) for path in paths])
+    """Return for each path the `Fault`, if there is no file; None if there is one."""
+    return [find_fault(_check_file, path) for path in paths]
 
 
 def check_headers(paths):
-    """Raise where files are no pictures with 8 bits per channel, and name them."""
-    _refuse(paths, _faults_of(partial(_check_header, path) for path in paths))
+    """Return for each file the `Fault`, if its beginning is not that of a picture."""
+    return _faults_of(partial(_check_header, path) for path in paths)
+
+
+def check_contents(paths, track=iter):
+    """Return for each file the `Fault`, if it cannot be decoded to its end."""
+    return _faults_of((partial(_check_content, path) for path in paths), track)
+
+
+def check_links(paths, folder):
+    """Return for each path the `Fault`, if it is a link that leaves a folder.
+
+    Whoever lists the files of a folder does not mean those that others link there.
+    """
+    root = os.path.realpath(folder)
+    return [_find_leaving(path, root) for path in paths]
 
 
 def draw_files(paths, images, crop=None, track=iter):
     """Draw the pictures of files into the rows of an array, in threads; see `draw`.
 
-    `track` is given an iterator, and returns one that counts what it yields.
+    `track` is given an iterator, and returns one that counts what it yields. Returned
+    is for each file the `Fault`, or None.
     """
     places = zip(paths, images, strict=True)
-    readings = (partial(_read_into, *place, crop) for place in places)
-    _refuse(paths, _faults_of(readings, track))
+    return _faults_of((partial(_read_into, *place, crop) for place in places), track)
 
 
-_refuse = partial(refuse_faulty, what="image files", advice=_ADVICE)
+#: Raise where files cannot be read, given their paths and their faults.
+refuse_files = partial(refuse_faulty, what=_WHAT, advice=_ADVICE)
+
+
+def warn_skipped(reasons, n_given):
+    """Warn of files that are left out, by the reasons."""
+    said = describe_faults(reasons, n_given, _WHAT, "`skipped_`")
+    warn_user(f"{said}\nThey are left out.")
+
+
+def get_status(path):
+    """Return by what it is seen that a file was changed; None, where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def find_changed(paths, statuses):
+    """Return for each file the `Fault`, if its status is another than it was."""
+    return [
+        None if get_status(path) == status else _CHANGED
+        for path, status in zip(paths, statuses, strict=True)
+    ]
 
 
 def _is_path(X):
     return isinstance(X, (str, os.PathLike))
-
-
-def _is_broken_link(path):
-    return path.is_symlink() and not os.path.exists(path)
 
 
 def _endings():
@@ -232,22 +284,53 @@ def _faults_of(readings, track=iter):
     Pillow decodes without the lock of the interpreter. Not joblib, which takes as long
     to start its threads for a batch of small pictures as these take to decode them.
     """
-    with ThreadPoolExecutor(max_workers=cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=_count_threads()) as pool:
         return list(track(pool.map(find_fault, readings)))
+
+
+def _count_threads():
+    """Return how many threads may decode.
+
+    Parallel searches tell each of their processes its share of the cores by this
+    variable, and whoever limits the threads of a machine does the same.
+    """
+    share = os.environ.get("OMP_NUM_THREADS", "")
+    return (
+        min(cpu_count(), int(share)) if share.isdigit() and int(share) else cpu_count()
+    )
 
 
 def _check_file(path):
     try:
-        is_file = stat.S_ISREG(os.stat(path).st_mode)
+        mode = os.stat(path).st_mode
     except FileNotFoundError as error:
         raise FileNotFoundError(error.errno, _why_missing(path), path) from error
-    if not is_file:
-        raise ValueError("a folder, or another thing that is no file")
+    # What is no file may never end, or have the reader wait for ever.
+    if not stat.S_ISREG(mode):
+        kinds = (kind for is_kind, kind in _KINDS if is_kind(mode))
+        raise OSError(errno.EINVAL, f"{next(kinds, 'a thing')}, and no file", path)
+
+
+def _find_leaving(path, root):
+    if not os.path.islink(path):
+        return None
+    place = os.path.realpath(path)
+    if os.path.commonpath([root, place]) == root or not os.path.exists(place):
+        return None
+    return Fault(f"a link to {place!r}, which is outside of the folder")
 
 
 def _check_header(path):
     with _open(path) as image:
         refuse_deep(image)
+
+
+def _check_content(path):
+    with _open(path) as image:
+        refuse_deep(image)
+        # JPEG files are read to their end, and decoded at an eighth of their size.
+        image.draft(image.mode, (1, 1))
+        image.load()
 
 
 def _read_into(path, place, crop):
@@ -261,10 +344,8 @@ def _read_into(path, place, crop):
 
 
 def _open(path):
-    try:
-        return Image.open(path)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(error.errno, _why_missing(path), path) from error
+    _check_file(path)
+    return Image.open(path)
 
 
 def _why_missing(path):

@@ -7,18 +7,21 @@ nowhere: they are decoded each time.
 """
 
 import hashlib
+import os
 import shutil
 import tempfile
+import zlib
 from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 
 from sklearn_scan._console import SILENT
-from sklearn_scan._disk import FileDigests, Table, hold
-from sklearn_scan._inputs._files import check_files
+from sklearn_scan._disk import FileDigests, Table, explain_failure, hold
+from sklearn_scan._inputs._files import check_contents, check_files
 from sklearn_scan._inputs._lazy import LazyImages
 from sklearn_scan._inputs._pictures import allocate
+from sklearn_scan._inputs._skipping import KnownFaults
 from sklearn_scan._settings import get_config
 from sklearn_scan._warnings import warn_user
 
@@ -43,7 +46,10 @@ def hold_images(images, folder=None, console=SILENT):
     Returns
     -------
     images : ndarray, memmap, StoredImages or LazyImages
-        The last after a warning, where there is no room.
+        Those that can be decoded; as LazyImages after a warning, where there is no
+        room.
+    faults : list of Fault or None
+        Of each.
     """
     if images.nbytes <= get_config()["in_memory_bytes"]:
         return _decode(images, console)
@@ -58,10 +64,50 @@ def _decode(images, console):
     """Decode images into memory, or into a temporary file where they are many."""
     everything = range(len(images))
     with console.line("decoding", len(images), "image") as line:
-        images.check(everything)
         place = allocate(len(images), images.shape[1:])
-        images.read_into(place, everything, line.track)
-    return place
+        faults = images.read_into(place, everything, line.track)
+    # In place: it may be larger than memory.
+    kept = [i for i in everything if faults[i] is None]
+    for k, i in enumerate(kept):
+        if k < i:
+            place[k] = place[i]
+    return (place if len(kept) == len(images) else place[: len(kept)]), faults
+
+
+def check_images(images, folder=None, console=SILENT):
+    """Return the faults of images that are decoded later, and each time anew.
+
+    Parameters
+    ----------
+    images : LazyImages
+        Of files.
+    folder : Path or None, default=None
+        Of the cache, which knows files that were decoded before.
+    console : Console, default=SILENT
+        Told how many are decoded.
+
+    Returns
+    -------
+    faults : list of Fault or None
+        Of each.
+    """
+    faults = images.find_faults(range(len(images)), check_files)
+    left = [i for i, fault in enumerate(faults) if fault is None]
+    known = {}
+    if folder is not None:
+        digests = dict(zip(left, find_digests(images.take(left), folder), strict=True))
+        known = KnownFaults(folder).find(set(digests.values()))
+    unknown = [i for i in left if folder is None or digests[i] not in known]
+    found = []
+    if unknown:
+        with console.line("checking", len(unknown), "image") as line:
+            found = images.find_faults(unknown, check_contents, line.track)
+        if folder is not None:
+            KnownFaults(folder).keep([digests[i] for i in unknown], found)
+    found = dict(zip(unknown, found, strict=True))
+    for i in left:
+        faults[i] = found[i] if i in found else known[digests[i]]
+    return faults
 
 
 def _has_room(n_bytes, folder, n_there=0):
@@ -73,7 +119,7 @@ def _has_room(n_bytes, folder, n_there=0):
     return is_allowed and n_bytes <= _SHARE_OF_DISK * shutil.disk_usage(place).free
 
 
-def _explain_lazy(images, folder):
+def _explain_lazy(images, folder, cache=None):
     warn_user(
         f"The images take {images.nbytes / 1e9:.1f} GB when they are decoded, for "
         f"which there is no room in {str(folder)!r}. They are decoded anew each time "
@@ -81,7 +127,12 @@ def _explain_lazy(images, folder):
         "memory= on a larger disk; make room by deleting what is in it; or allow more "
         "by sklearn_scan.set_config(decoded_bytes=...)."
     )
-    return images
+    if images.paths is None:
+        faults = images.find_faults(range(len(images)), None)
+    else:
+        faults = check_images(images, cache)
+    kept = [i for i, fault in enumerate(faults) if fault is None]
+    return images.take(kept), faults
 
 
 def find_digests(images, folder):
@@ -98,7 +149,8 @@ def find_digests(images, folder):
         return [_digest_row(images[i]) for i in range(len(images))]
     if images.paths is None:
         return [images.digest(i) for i in range(len(images))]
-    check_files(images.paths)
+    images.refuse(range(len(images)), check_files(images.paths))
+    images.note_statuses()
     return FileDigests(folder).find(images.paths)
 
 
@@ -129,7 +181,8 @@ class PixelStore:
         self.folder = Path(folder)
         name = hashlib.blake2b(preparation.describe().encode(), digest_size=8)
         path = self.folder / "sklearn_scan_pixels" / f"{name.hexdigest()}.sqlite"
-        self.table = Table(path, "slots", ("digest BLOB", "slot INTEGER"))
+        self.table = _open_slots(path)
+        self.faults = KnownFaults(self.folder, preparation.describe())
         self.pixels = path.with_suffix(".pixels")
 
     def complete(self, images, console=SILENT):
@@ -145,56 +198,117 @@ class PixelStore:
         Returns
         -------
         images : StoredImages or LazyImages
-            The latter after a warning, where there is no room for them.
+            Those that can be decoded; the latter after a warning, where there is no
+            room for them.
+        faults : list of Fault or None
+            Of each.
         """
-        with hold(self.table.path.with_suffix(".lock")):
-            self._forget_damaged(images[:1].nbytes)
+        every = range(len(images))
+        faults = [None for _ in every]
+        if images.paths is not None:
+            faults = images.find_faults(every, check_files)
+        left = [i for i in every if faults[i] is None]
+        images = images.take(left)
+        if left:
+            held, found = self._complete(images, console)
+        else:
+            held, found = images, []
+        for i, fault in zip(left, found, strict=True):
+            faults[i] = fault
+        return held, faults
+
+    def _complete(self, images, console):
+        n_bytes = int(np.prod(images.shape[1:]))
+        with hold(self.table.lock):
+            self._forget_damaged(n_bytes)
             digests = find_digests(images, self.folder)
             slots = self.table.select(set(digests))
-            missing = find_missing(digests, slots)
-            images.check(missing)
+            known = self.faults.find(set(digests) - slots.keys())
+            known = {digest: fault for digest, fault in known.items() if fault}
+            missing = find_missing(digests, slots | known)
             n_there = self._n_bytes()
-            if not _has_room(len(missing) * images[:1].nbytes, self.folder, n_there):
-                return _explain_lazy(images, self.folder)
+            if not _has_room(len(missing) * n_bytes, self.folder, n_there):
+                return _explain_lazy(images, self.folder, self.folder)
             if len(missing) < len(images):
                 console.say_cached(len(images) - len(missing), len(images))
             if len(missing):
-                slots |= self._decode(images, missing, digests, console)
+                found = self._decode(images, missing, digests, console)
+                slots |= found[0]
+                known |= found[1]
+        faults = [known.get(digest) for digest in digests]
+        digests = [digest for digest in digests if digest not in known]
         content = hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest()
-        places = np.array([slots[digest][0] for digest in digests])
-        return StoredImages(
-            self.pixels, images.shape[1:], places, content, len(missing)
-        )
+        places = np.array([slots[digest] for digest in digests]).reshape(-1, 2)
+        n_decoded = len(missing)
+        held = StoredImages(self.pixels, images.shape[1:], places, content, n_decoded)
+        return held, faults
 
     def _decode(self, images, indices, digests, console):
-        """Decode the images at `indices`, and write them; return their slots."""
-        slots = {}
+        """Decode the images at `indices`, and write them.
+
+        Returns
+        -------
+        slots : dict of tuple
+            Where they are, by digest.
+        faults : dict of Fault
+            Of those that cannot be decoded, by digest.
+        """
+        slots, faults, n_there = {}, {}, self._n_slots()
+        place = np.empty((_CHUNK, *images.shape[1:]), dtype=images.dtype)
         with console.line("decoding", len(indices), "image") as line:
             for start in range(0, len(indices), _CHUNK):
                 part = indices[start : start + _CHUNK]
-                slots |= self._add(images[part], [digests[i] for i in part])
+                names = [digests[i] for i in part]
+                found = images.read_into(place[: len(part)], part)
+                kept = [k for k, fault in enumerate(found) if fault is None]
+                slots |= self._add(place[kept], [names[k] for k in kept], n_there)
+                n_there += len(kept)
+                bad = [k for k, fault in enumerate(found) if fault is not None]
+                faults |= {names[k]: found[k] for k in bad}
+                self.faults.keep([names[k] for k in bad], [found[k] for k in bad])
                 line.advance(start + len(part))
-        return slots
+        return slots, faults
 
     def _n_bytes(self):
         return self.pixels.stat().st_size if self.pixels.exists() else 0
 
     def _forget_damaged(self, n_bytes):
         """Begin anew where the file is shorter than the table says, or gone."""
-        if self._n_bytes() < self.table.count() * n_bytes:
+        if self._n_bytes() < self._n_slots() * n_bytes:
             self.table.clear()
 
-    def _add(self, images, digests):
-        """Write images behind those that are there; return their slots."""
-        n_before = self.table.count()
-        self.table.path.parent.mkdir(parents=True, exist_ok=True)
+    def _add(self, images, digests, n_before):
+        """Write images behind the first so many; return their entries."""
+        if not len(images):
+            return {}
         # What an interrupted run has written after the last slot is written over.
-        with open(self.pixels, "r+b" if self.pixels.exists() else "wb") as file:
-            file.seek(n_before * images[0].nbytes)
-            file.write(images.tobytes())
-        entries = [(digest, n_before + k) for k, digest in enumerate(digests)]
-        self.table.insert(entries)
-        return {digest: (slot,) for digest, slot in entries}
+        try:
+            self.table.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.pixels, "r+b" if self.pixels.exists() else "wb") as file:
+                file.seek(n_before * images[0].nbytes)
+                file.write(images.tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            what = "It is for decoded images, of which those are kept that are written."
+            raise explain_failure(error, self.pixels, what) from error
+        checksums = [zlib.crc32(image) for image in images]
+        entries = {
+            digest: (n_before + k, checksum)
+            for k, (digest, checksum) in enumerate(zip(digests, checksums, strict=True))
+        }
+        self.table.insert((digest, *entry) for digest, entry in entries.items())
+        return entries
+
+    def _n_slots(self):
+        last = self.table.largest("slot")
+        return 0 if last is None else last + 1
+
+
+def _open_slots(path):
+    """Return the table that says where images are in the file beside it."""
+    columns = ("digest BLOB", "slot INTEGER", "checksum INTEGER")
+    return Table(path, "checked_slots", columns)
 
 
 class StoredImages:
@@ -208,8 +322,8 @@ class StoredImages:
         Of the file.
     image_shape : tuple of int
         Of one image.
-    slots : ndarray of shape (n_images,)
-        Where each image lies in the file.
+    slots : ndarray of shape (n_images, 2)
+        Where each image lies in the file, and its checksum.
     content : str
         A hash of all images, by which they are known to caches of what they become.
     n_decoded : int
@@ -249,14 +363,19 @@ class StoredImages:
         # Not as a memmap: what it has touched counts as memory of the process, and
         # large pages around it as well.
         with open(self.path, "rb", buffering=0) as file:
-            for image, slot in zip(images, slots, strict=True):
-                file.seek(int(slot) * n_bytes)
-                if file.readinto(image.data) < n_bytes:
-                    raise OSError(
-                        f"The cache {str(self.path)!r} has become shorter than it was. "
-                        "Fit again, and its images are decoded anew."
-                    )
+            for image, (slot, checksum) in zip(images, slots.tolist(), strict=True):
+                file.seek(slot * n_bytes)
+                n_read = file.readinto(image.data)
+                if n_read < n_bytes or zlib.crc32(image) != checksum:
+                    self._refuse_damaged(slot)
         return images
+
+    def _refuse_damaged(self, slot):
+        _open_slots(self.path.with_suffix(".sqlite")).delete("slot", slot)
+        raise OSError(
+            f"The cache {str(self.path)!r} is damaged: an image in it is not what was "
+            "decoded. Fit again, and it is decoded anew."
+        )
 
     def __iter__(self):
         return (self[i] for i in range(len(self)))

@@ -2,7 +2,6 @@
 """Images that are decoded when they are asked for, at the size an encoder reads."""
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
@@ -12,8 +11,12 @@ from PIL import ExifTags, Image
 
 from sklearn_scan._inputs._files import (
     DEFAULT_IMAGE_SHAPE,
+    check_contents,
     check_headers,
     draw_files,
+    find_changed,
+    get_status,
+    refuse_files,
 )
 from sklearn_scan._inputs._formats import ImageFormat, find_channel_axis
 from sklearn_scan._inputs._pictures import draw, find_fault, refuse_deep, refuse_faulty
@@ -84,6 +87,8 @@ class LazyImages:
         self.items = items
         self.preparation = preparation
         self.pixels = pixels
+        # Of the files, when their content was digested.
+        self.statuses = None
 
     @property
     def shape(self):
@@ -113,31 +118,69 @@ class LazyImages:
         if isinstance(key, Integral):
             return self[np.array([key])][0]
         images = np.empty((len(key), *self.shape[1:]), dtype=self.dtype)
-        self.read_into(images, key)
+        self.refuse(key, self.read_into(images, key))
         return images
+
+    def take(self, indices):
+        """Return the images at `indices` as another sequence."""
+        if isinstance(self.items, np.ndarray):
+            return type(self)(self.items[indices], self.preparation, self.pixels)
+        items = [self.items[i] for i in indices]
+        return type(self)(items, self.preparation, self.pixels)
 
     def read_into(self, images, indices, track=iter):
         """Decode the images at `indices` into the rows of an array.
 
         `track` is given an iterator, and returns one that counts what it yields.
+
+        Returns
+        -------
+        faults : list of Fault or None
+            Of each, where it cannot be decoded.
         """
         crop = self.preparation.crop
-        if self.paths is not None:
-            draw_files([self.paths[i] for i in indices], images, crop, track)
-            return
-        places = zip(map(self._open, indices), images, strict=True)
-        faults = list(track(find_fault(draw, *place, crop) for place in places))
-        names = [f"X[{i}]" for i in indices]
-        refuse_faulty(names, faults, what="pictures", advice="Remove them.")
+        if self.paths is None:
+            places = zip(map(self._open, indices), images, strict=True)
+            return list(track(find_fault(draw, *place, crop) for place in places))
+        paths = [self.paths[i] for i in indices]
+        faults = draw_files(paths, images, crop, track)
+        if self.statuses is None:
+            return faults
+        statuses = [self.statuses[i] for i in indices]
+        changed = find_changed(paths, statuses)
+        return [b or a for a, b in zip(faults, changed, strict=True)]
 
-    def check(self, indices):
-        """Raise, early, where images at `indices` cannot be decoded."""
+    def note_statuses(self):
+        """Remember the files as they are; a later change is a fault."""
+        self.statuses = [get_status(path) for path in self.paths]
+
+    def find_faults(self, indices, check, track=iter):
+        """Return the faults of images, of files by one of the functions `check_...`."""
         if self.paths is not None:
-            check_headers([self.paths[i] for i in indices])
+            paths = [self.paths[i] for i in indices]
+            more = {} if track is iter else {"track": track}
+            return check(paths, **more)
+        return [find_fault(self._check_picture, i) for i in indices]
+
+    def refuse(self, indices, faults):
+        """Raise where images at `indices` have faults."""
+        if self.paths is not None:
+            refuse_files([self.paths[i] for i in indices], faults)
             return
-        faults = [find_fault(self._check_picture, i) for i in indices]
         names = [f"X[{i}]" for i in indices]
         refuse_faulty(names, faults, what="pictures", advice="Convert or remove them.")
+
+    def check(self, indices):
+        """Raise, early, where images at `indices` cannot be decoded.
+
+        The beginnings of files are looked at, and their contents where one is faulty.
+        """
+        if any(self.find_faults(indices, check_headers)):
+            self.check_contents(indices)
+
+    def check_contents(self, indices):
+        """Raise where images cannot be decoded to their end, and name all."""
+        self.refuse(indices, self.find_faults(indices, check_contents))
 
     def digest(self, index):
         """Return a hash of an image in memory, before it is prepared."""
@@ -149,9 +192,8 @@ class LazyImages:
 
     def __getstate__(self):
         # By which caches know them: files that were changed are others.
-        statuses = [os.stat(path) for path in self.paths or ()]
-        seen = [(status.st_size, status.st_mtime_ns) for status in statuses]
-        return vars(self) | {"_seen": seen}
+        seen = [get_status(path) for path in self.paths or ()]
+        return vars(self) | {"statuses": seen}
 
     def _check_picture(self, index):
         if self.pixels is None:

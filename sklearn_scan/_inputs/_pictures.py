@@ -2,13 +2,16 @@
 """Pillow's pictures, from files or from memory, as one array of uint8."""
 
 import math
+import os
 import shutil
 import tempfile
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from sklearn_scan._disk import explain_failure
 from sklearn_scan._inputs._containers import as_list
 from sklearn_scan._inputs._formats import find_channel_axis
 from sklearn_scan._settings import get_config
@@ -16,7 +19,7 @@ from sklearn_scan._settings import get_config
 _GRAY_MODES = {"1", "L", "LA", "La"}
 _QUARTER_TURNS = {5, 6, 7, 8}  # among the orientations of EXIF
 
-_N_NAMED = 5
+_N_NAMED = 10
 
 _ADVICE = "Convert or remove them."
 
@@ -91,7 +94,8 @@ def allocate(n_images, image_shape):
     if n_bytes <= get_config()["in_memory_bytes"]:
         return np.empty(shape, dtype=np.uint8)
     folder = tempfile.gettempdir()
-    # A full disk would kill the process when it writes to the map.
+    # A full disk would kill the process when it writes to the map; so the room is also
+    # taken before that, lest others take it.
     n_free = shutil.disk_usage(folder).free
     if n_bytes > n_free:
         raise ValueError(
@@ -99,8 +103,14 @@ def allocate(n_images, image_shape):
             f"{folder!r} has {n_free / 1e9:.1f} GB left. Name a larger disk in the "
             "environment variable TMPDIR, or choose a smaller image_shape."
         )
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+    try:
+        with tempfile.TemporaryFile() as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, n_bytes)
+            return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+    except OSError as error:
+        what = "The environment variable TMPDIR names the folder for decoded images."
+        raise explain_failure(error, folder, what) from error
 
 
 def draw(picture, place, crop=None):
@@ -117,6 +127,7 @@ def draw(picture, place, crop=None):
         the place. None to scale it until it fills the place, and crop around its
         centre.
     """
+    refuse_deep(picture)
     size, mode = find_frame(place.shape)
     picture = ImageOps.exif_transpose(picture)
     if picture.has_transparency_data:
@@ -147,32 +158,83 @@ def refuse_deep(picture):
         )
 
 
+class UnreadableImagesError(ValueError):
+    """Images cannot be read; `faults` says of each why, by its name."""
+
+    def __init__(self, message, faults=None):
+        super().__init__(message)
+        self.faults = faults or {}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a picture cannot be read.
+
+    Attributes
+    ----------
+    reason : str
+        For the user.
+    lasts : bool
+        Whether the same content cannot be read at another time either.
+    """
+
+    reason: str
+    lasts: bool = False
+
+
 def find_fault(function, *args):
-    """Call a function that reads a picture; return why it failed, or None."""
+    """Call a function that reads a picture; return the `Fault`, or None."""
     try:
         function(*args)
     except UnidentifiedImageError:
-        return "no picture that Pillow can read"
+        return Fault("no picture that Pillow can read", lasts=True)
     # Decoders raise what occurs to them: SyntaxError, struct.error, zlib.error, ...
     except Exception as error:
-        return getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        # What the system says has a number; it may say something else tomorrow.
+        lasts = getattr(error, "errno", None) is None
+        return Fault(reason, lasts and not isinstance(error, MemoryError))
 
 
 def refuse_faulty(names, faults, *, what, advice):
-    """Raise where pictures cannot be read, count them and name the first."""
-    faulty = [
-        f"  {name}: {fault}"
+    """Raise where pictures cannot be read, count them and name the first.
+
+    Parameters
+    ----------
+    names : list of str
+    faults : list of Fault or None
+        Of each.
+    what, advice : str
+        What they are, and what to do.
+    """
+    reasons = {
+        name: fault.reason
         for name, fault in zip(names, faults, strict=True)
         if fault is not None
-    ]
-    if not faulty:
-        return
-    n_more = len(faulty) - _N_NAMED
-    lines = [*faulty[:_N_NAMED], *([f"  and {n_more} more"] if n_more > 0 else [])]
-    lines = "\n".join(lines)
-    raise ValueError(
-        f"{len(faulty)} of {len(names)} {what} cannot be read:\n{lines}\n{advice}"
-    )
+    }
+    if reasons:
+        rest = "`faults` of this error"
+        said = describe_faults(reasons, len(names), what, rest)
+        raise UnreadableImagesError(f"{said}\n{advice}", reasons)
+
+
+def describe_faults(reasons, n_given, what, rest):
+    """Return text that counts pictures that cannot be read, and names the first.
+
+    Parameters
+    ----------
+    reasons : dict of str
+        Why, by name.
+    n_given : int
+        How many there are in all.
+    what, rest : str
+        What they are, and where all of them are listed.
+    """
+    lines = [f"  {name}: {reason}" for name, reason in reasons.items()]
+    n_more = len(lines) - _N_NAMED
+    if n_more > 0:
+        lines[_N_NAMED:] = [f"  and {n_more} more; {rest} has all"]
+    return "\n".join([f"{len(reasons)} of {n_given} {what} cannot be read:", *lines])
 
 
 def _common_shape(pictures):

@@ -3,8 +3,11 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from sklearn_scan._inputs._formats import ImageFormat, RowFormat
 from sklearn_scan._inputs._lazy import Preparation
+from sklearn_scan._inputs._skipping import Places
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +30,8 @@ class InputSpec:
         Layout and range of images in memory before they are prepared.
     is_lazy : bool
         Whether images that are prepared are decoded only when they are indexed.
+    skipped : dict of str or None
+        For each file that was left out, why; None where no file was given.
     """
 
     format: ImageFormat | RowFormat
@@ -36,6 +41,15 @@ class InputSpec:
     preparation: Preparation | None = None
     pixels: ImageFormat | None = None
     is_lazy: bool = False
+    skipped: dict | None = field(default=None, repr=False)
+
+    @property
+    def places(self):
+        """Where the samples are among those that were given."""
+        if not self.skipped:
+            return Places()
+        kept = [i for i, path in enumerate(self.paths) if path not in self.skipped]
+        return Places(len(self.paths), np.array(kept))
 
     @property
     def image_shape(self):

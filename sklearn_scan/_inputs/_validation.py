@@ -11,11 +11,17 @@ from sklearn.utils import check_array
 
 from sklearn_scan._console import SILENT
 from sklearn_scan._inputs._containers import as_list, refuse_containers
-from sklearn_scan._inputs._files import DEFAULT_IMAGE_SHAPE, find_paths, read_images
+from sklearn_scan._inputs._files import (
+    DEFAULT_IMAGE_SHAPE,
+    check_files,
+    find_folder,
+    find_paths,
+)
 from sklearn_scan._inputs._formats import find_channel_axis, learn_format
-from sklearn_scan._inputs._holding import hold_images
+from sklearn_scan._inputs._holding import check_images, hold_images
 from sklearn_scan._inputs._lazy import LazyImages, Preparation
 from sklearn_scan._inputs._pictures import find_pictures, stack_pictures
+from sklearn_scan._inputs._skipping import Places, Sieve
 from sklearn_scan._inputs._spec import InputSpec
 
 _ACCEPTED = (
@@ -38,6 +44,7 @@ def learn_samples(
     is_lazy=False,
     folder=None,
     console=SILENT,
+    on_error="raise",
 ):
     """Read what `fit` was given as an array of rows or of images.
 
@@ -62,6 +69,8 @@ def learn_samples(
         Of the cache, in which decoded images are kept that do not fit into memory.
     console : Console, default=SILENT
         Told how many files are decoded.
+    on_error : {"raise", "skip"}, default="raise"
+        Whether files that cannot be read are refused, or left out with a warning.
 
     Returns
     -------
@@ -77,15 +86,19 @@ def learn_samples(
     TypeError, ValueError
         Says what was given, what is needed and what to do.
     """
+    root = find_folder(X)
     X, paths, pictures = _look_inside(X)
     shape = None if image_shape is None else _checked_shape(image_shape)
     if paths is not None and preparation is None:
         preparation = Preparation(DEFAULT_IMAGE_SHAPE if shape is None else shape)
     if _is_prepared(paths, preparation):
         images, spec = _prepare(X, paths, pictures, shape, validate, preparation)
-        images = images if is_lazy else hold_images(images, folder, console)
+        sieve = None if paths is None else Sieve(paths, on_error)
+        images, skipped = _read(images, sieve, root, is_lazy, folder, console)
+        if len(images) < 2:
+            _refuse_few(len(images), "picture" if paths is None else "image file")
         format = preparation.find_format(images)
-        return images, replace(spec, format=format, is_lazy=is_lazy)
+        return images, replace(spec, format=format, is_lazy=is_lazy, skipped=skipped)
     if pictures is not None:
         X = stack_pictures(pictures, shape)
     X = validate(X, allow_nd=True, ensure_min_samples=2, dtype=_DTYPES)
@@ -118,19 +131,70 @@ def _prepare(X, paths, pictures, shape, validate, preparation):
                 "images, or pass rows to an estimator without an encoder."
             )
         pixels = learn_format(items)
-    if len(items) < 2:
-        # A file that cannot be read is the more useful news.
-        LazyImages(items, preparation).check([0])
-        what = "picture" if paths is None else "image file"
-        raise ValueError(
-            f"Found {len(items)} {what} (1 sample), while a minimum of 2 is required."
-        )
     spec = InputSpec(None, passed_shape, paths, preparation=preparation, pixels=pixels)
     return LazyImages(items, preparation, pixels), spec
 
 
+def _read(images, sieve, root, is_lazy, folder, console):
+    """Decode images, or find out which can be decoded later.
+
+    Parameters
+    ----------
+    images : LazyImages
+    sieve : Sieve or None
+        For files; None for images in memory.
+    root : str or None
+        The folder in which files were listed.
+
+    Returns
+    -------
+    images : ndarray, memmap, StoredImages or LazyImages
+        Without those that are left out.
+    skipped : dict of str or None
+        The reasons for those; None where they are no files.
+    """
+    if sieve is None:
+        if is_lazy:
+            return images, None
+        held, faults = hold_images(images, folder, console)
+        images.refuse(range(len(images)), faults)
+        return held, None
+    sieve.drop_links(root)
+    images = images.take(sieve.kept)
+    if not is_lazy:
+        held, faults = hold_images(images, folder, console)
+        sieve.drop(faults)
+        return held, sieve.settle()
+    # What is refused anyhow is so where it is decoded, all at once: that spares to
+    # decode files twice, and to open those of which the features are known.
+    every = range(len(images))
+    is_checked = sieve.on_error == "skip" or sieve.faults
+    if is_checked or any(images.find_faults(every, check_files)):
+        images = images.take(sieve.drop(check_images(images, folder, console)))
+    return images, sieve.settle()
+
+
+def _refuse_few(n_samples, what):
+    noun = "sample" if n_samples == 1 else "samples"
+    raise ValueError(
+        f"Found {n_samples} {what} ({n_samples} {noun}), while a minimum of 2 is "
+        "required."
+    )
+
+
 def check_samples(X, spec, name, validate=check_array, console=SILENT):
-    """Read samples as those that `fit` saw.
+    """Read samples as those that `fit` saw; see `check_given`.
+
+    Returns
+    -------
+    X : ndarray or LazyImages of shape (n_samples, n_features) or (n_samples, \
+            *image_shape)
+    """
+    return check_given(X, spec, name, validate, console)[0]
+
+
+def check_given(X, spec, name, validate=check_array, console=SILENT, on_error="raise"):
+    """Read samples as those that `fit` saw, and say which they are.
 
     Parameters
     ----------
@@ -144,29 +208,40 @@ def check_samples(X, spec, name, validate=check_array, console=SILENT):
         What scikit-learn checks arrays with.
     console : Console, default=SILENT
         Told how many files are decoded.
+    on_error : {"raise", "skip"}, default="raise"
+        Whether files that cannot be read are refused, or left out with a warning.
 
     Returns
     -------
     X : ndarray or LazyImages of shape (n_samples, n_features) or (n_samples, \
             *image_shape)
+    places : Places
+        Where they are among those that were given.
 
     Raises
     ------
     TypeError, ValueError
         Says what was given, what is needed and what to do.
     """
+    root = find_folder(X)
     X, paths, pictures = _look_inside(X)
+    sieve = None if paths is None else Sieve(paths, on_error)
     if _is_prepared(paths, spec.preparation):
         images = _prepare_as_fitted(X, spec, paths, pictures, validate)
-        return images if spec.is_lazy else hold_images(images, console=console)
+        images, _ = _read(images, sieve, root, spec.is_lazy, None, console)
+        return images, _find_places(sieve)
     if paths is not None or pictures is not None:
-        X = _read_as_fitted(spec, name, paths, pictures, console)
+        X = _read_as_fitted(spec, name, pictures, sieve, root, console)
     _check_rank(spec, name, X)
     X = validate(X, allow_nd=True, dtype=_DTYPES)
     rows_are_images = len(spec.passed_shape) == 1
     X = _as_images(X, spec.image_shape if rows_are_images else None)
     spec.format.check(X)
-    return X
+    return X, _find_places(sieve)
+
+
+def _find_places(sieve):
+    return Places() if sieve is None else sieve.places
 
 
 def _look_inside(X):
@@ -213,13 +288,6 @@ def _refuse_text(X):
 def _tensor_to_array(X):
     X = X.detach().cpu().resolve_neg()
     return (X.float() if X.dtype in (torch.bfloat16, torch.float16) else X).numpy()
-
-
-def _read(paths, pictures, image_shape, console):
-    """Read image files, or pictures that are in memory already."""
-    if paths is None:
-        return stack_pictures(pictures, image_shape)
-    return read_images(paths, image_shape or DEFAULT_IMAGE_SHAPE, console)
 
 
 def _prepare_as_fitted(X, spec, paths, pictures, validate):
@@ -274,16 +342,23 @@ def _refuse_other_shape(shape, preparation):
         )
 
 
-def _read_as_fitted(spec, name, paths, pictures, console):
+def _read_as_fitted(spec, name, pictures, sieve, root, console):
     """Read image files or pictures as the samples that `fit` saw."""
     if spec.image_shape is None:
-        is_what = "pictures" if paths is None else f"files (the first is {paths[0]!r})"
+        is_what = "pictures"
+        if sieve is not None:
+            is_what = f"files (the first is {sieve.paths[0]!r})"
         raise ValueError(
             f"X is {is_what}, but {name} was fitted on rows of "
             f"{spec.passed_shape[0]} features. Pass such rows, or fit {name} on "
             "images."
         )
-    images = _read(paths, pictures, spec.image_shape, console)
+    if sieve is None:
+        images = stack_pictures(pictures, spec.image_shape)
+    else:
+        images = LazyImages(sieve.paths, Preparation(spec.image_shape))
+        images, _ = _read(images, sieve, root, False, None, console)
+        images = np.asarray(images)
     # Images may have been fitted as rows.
     return images.reshape(len(images), *spec.passed_shape)
 

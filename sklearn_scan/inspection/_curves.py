@@ -17,6 +17,7 @@ from sklearn_scan.inspection._plotting import (
     import_pyplot,
     write_legend,
 )
+from sklearn_scan.inspection._readable import keep_readable
 
 _TITLES = {
     "pretext": "pretext",
@@ -161,7 +162,8 @@ class TrainingCurvesDisplay:
         confident = {record["stage"]: record["confident"] for record in selection}
         n_samples = None
         if hasattr(estimator, "confidence_"):
-            sure = is_confident(estimator.confidence_, estimator.threshold)
+            readable = keep_readable(estimator)
+            sure = is_confident(readable.confidence_, estimator.threshold)
             n_samples = len(sure)
             confident = confident or {list(curves)[-1]: sure.mean()}
         return cls(

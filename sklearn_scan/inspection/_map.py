@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_scan._typing import SamplesLike
 from sklearn_scan.inspection._pictures import read_pictures
 from sklearn_scan.inspection._plotting import Display, find_cluster_colors
+from sklearn_scan.inspection._readable import keep_readable, take_readable
 
 # Above, the covariance takes longer than a randomized decomposition.
 _MOST_FEATURES = 512
@@ -138,6 +139,7 @@ class EmbeddingMapDisplay(Display):
             thumbnails are asked for of rows without `images`.
         """
         check_is_fitted(estimator, "prototypes_")
+        X, estimator = take_readable(estimator, X), keep_readable(estimator)
         labels, embedding = estimator.labels_, estimator.embedding_
         if layout == "clusters":
             places = arrange(estimator._predict_proba_fitted(X), labels, embedding)

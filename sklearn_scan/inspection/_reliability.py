@@ -17,6 +17,7 @@ from sklearn_scan.inspection._plotting import (
     hide_spines,
     write_legend,
 )
+from sklearn_scan.inspection._readable import keep_readable, take_readable
 from sklearn_scan.metrics import align_labels
 
 # Numbers of samples are written onto so many bars.
@@ -192,6 +193,7 @@ class ReliabilityDisplay(Display):
             nor a neighbour.
         """
         check_is_fitted(estimator, "prototypes_")
+        X, estimator = take_readable(estimator, X), keep_readable(estimator)
         if X is not None and y is None:
             raise ValueError(
                 "X was given without y. Give its classes as y; or leave X out, to "

@@ -18,6 +18,7 @@ from sklearn_scan.inspection._plotting import (
     number_bars,
     write_legend,
 )
+from sklearn_scan.inspection._readable import keep_readable
 
 # Of members that are not confident.
 _LIGHT = "#9fc6de"
@@ -141,6 +142,7 @@ class ClusterSizesDisplay(Display):
             If the estimator is not fitted.
         """
         check_is_fitted(estimator, "prototypes_")
+        estimator = keep_readable(estimator)
         return cls.from_predictions(
             estimator.labels_,
             estimator.confidence_,

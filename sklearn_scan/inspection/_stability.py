@@ -24,6 +24,7 @@ from sklearn_scan.inspection._plotting import (
     number_bars,
     write_legend,
 )
+from sklearn_scan.inspection._readable import keep_readable
 
 #: What Hennig advises: clusters above the first value are stable, those below the
 #: second are not to be trusted.
@@ -244,6 +245,7 @@ class StabilityDisplay(Display):
 def _resample(estimator, n_resamples, max_samples, random_state):
     """Return how similar clusters are to those of parts: (n_resamples, n_clusters)."""
     check_is_fitted(estimator, "prototypes_")
+    estimator = keep_readable(estimator)
     n_clusters, n_samples = len(estimator.prototypes_), len(estimator.labels_)
     if n_resamples < 1:
         raise ValueError(f"n_resamples must be at least 1. Got {n_resamples!r}.")

@@ -29,6 +29,7 @@ from sklearn_scan._typing import (
     Device,
     EncoderLike,
     LRSchedule,
+    OnError,
     OptimizerLike,
     Precision,
     RandomState,
@@ -79,6 +80,10 @@ _SHARED_PARAMETERS = """encoder : str, class or callable, default="auto"
     image_shape : tuple of int or None, default=None
         Shape (h, w), (h, w, c) or (c, h, w) of one image where `X` holds images as
         rows.
+    on_error : {"raise", "skip"}, default="raise"
+        What to do where `X` is files of which some cannot be read: end with one error
+        that names them, or leave them out, with one warning. `transform` keeps a row
+        for each, NaN where it was left out.
     device : str or torch.device, default="auto"
         Where to compute. "auto" takes a CUDA GPU where there is one.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
@@ -126,6 +131,7 @@ class BasePretext(BaseEncoder):
         weight_decay: float,
         lr_schedule: LRSchedule,
         image_shape: Shape,
+        on_error: OnError = "raise",
         device: Device,
         precision: Precision,
         random_state: RandomState,
@@ -140,6 +146,7 @@ class BasePretext(BaseEncoder):
         self.weight_decay = weight_decay
         self.lr_schedule = lr_schedule
         self.image_shape = image_shape
+        self.on_error = on_error
         self.device = device
         self.precision = precision
         self.random_state = random_state

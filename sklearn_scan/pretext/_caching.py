@@ -37,6 +37,8 @@ def fit_embed_once(pretext, X, input_spec, trainer):
     key = clone(pretext).set_params(
         device="auto", verbose=0, precision=trainer.runtime.precision
     )
+    if "on_error" in key.get_params(deep=False):
+        key.set_params(on_error="raise")  # the samples are read already
     identity = cache.is_active and identify_pretext(key, trainer.progress)
     if not identity:
         return pretext.fit_and_embed(X, input_spec, trainer)

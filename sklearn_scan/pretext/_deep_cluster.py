@@ -20,6 +20,7 @@ from sklearn_scan._typing import (
     EncoderLike,
     Labels,
     LRSchedule,
+    OnError,
     OptimizerLike,
     Precision,
     RandomState,
@@ -179,6 +180,7 @@ class DeepCluster(ClusterMixin, BasePretext):
         weight_decay: float = 1e-4,
         lr_schedule: LRSchedule = "one_cycle",
         image_shape: Shape = None,
+        on_error: OnError = "raise",
         device: Device = "auto",
         precision: Precision = "auto",
         random_state: RandomState = None,
@@ -197,6 +199,7 @@ class DeepCluster(ClusterMixin, BasePretext):
             weight_decay=weight_decay,
             lr_schedule=lr_schedule,
             image_shape=image_shape,
+            on_error=on_error,
             device=device,
             precision=precision,
             random_state=random_state,
@@ -214,18 +217,20 @@ class DeepCluster(ClusterMixin, BasePretext):
         Returns
         -------
         labels : ndarray of shape (n_samples,), dtype int64
-            Number of the nearest centroid; `labels_` for the training samples.
+            Number of the nearest centroid; `labels_` for the training samples. -1 for
+            files that were skipped.
         """
         check_is_fitted(self, "net_")
         runtime = Runtime.resolve(self.device, "float32")
-        source = self._open(self._check_samples(X), runtime)
+        X, places = self._check_given(X)
         network = copy.deepcopy(self.net_.module_).to(runtime.device)
-        return network.predict(source).numpy()
+        return places.spread(network.predict(self._open(X, runtime)).numpy(), -1)
 
     @property
     def labels_(self):
         """Cluster of every training sample."""
-        return self.net_.module_.labels.cpu().numpy()
+        labels = self.net_.module_.labels.cpu().numpy()
+        return self.input_spec_.places.spread(labels, -1)
 
     @property
     def cluster_centers_(self):

@@ -11,7 +11,12 @@ import torch
 from sklearn_scan._console import SILENT
 from sklearn_scan._devices import send
 from sklearn_scan._engine import exact_inference, kept_memory
-from sklearn_scan._inputs import LazyImages, find_digests, find_missing
+from sklearn_scan._inputs import (
+    LazyImages,
+    UnreadableImagesError,
+    find_digests,
+    find_missing,
+)
 
 # Images in a batch on a GPU; and the decoded bytes, and most images, on a CPU, whose
 # caches then hold what a layer leaves to the next: batches of 16 to 32 images of 224
@@ -115,7 +120,7 @@ def _embed(encoder, images, wanted, format, runtime):
         n_bytes = 4 * int(np.prod(images.shape[1:]))
         size = max(1, min(size, _BATCH_BYTES // max(1, n_bytes)))
     parts = [wanted[k : k + size] for k in range(0, len(wanted), size)]
-    batches = _decode_ahead(images, parts, pinned=cuda)
+    batches = _decode_ahead(images, parts, wanted, pinned=cuda)
     before = None
     for _ in range(0, len(parts), _BATCHES_UNTIL_TRIMMED):
         # Decoding and computing leave holes in each other's memory, which add up.
@@ -131,11 +136,15 @@ def _embed(encoder, images, wanted, format, runtime):
         yield before[0], before[1].float().cpu().numpy()
 
 
-def _decode_ahead(images, parts, *, pinned):
+def _decode_ahead(images, parts, wanted, *, pinned):
     """Yield parts and their images as tensors, of which the next is being decoded."""
 
     def decode(part):
-        raw = np.ascontiguousarray(images[part])
+        try:
+            raw = np.ascontiguousarray(images[part])
+        except UnreadableImagesError:
+            images.check_contents(wanted)  # names all, and not those of this batch
+            raise
         raw = torch.from_numpy(
             raw.astype(np.float32) if raw.dtype == np.float64 else raw
         )

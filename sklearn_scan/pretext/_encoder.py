@@ -47,6 +47,8 @@ _SHARED_ATTRIBUTES = """net_ : skorch.NeuralNet
         Shape of one image as given; None for rows.
     paths_ : list of str
         The files, where `X` was a folder or paths.
+    skipped_ : dict of str
+        For each file that was left out (see `on_error`), why.
     n_features_in_ : int
         Length of the second axis of `X`.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -91,6 +93,7 @@ class BaseEncoder(
     _parameter_constraints = {
         "encoder": [StrOptions({"auto", *ENCODERS}), callable],
         "image_shape": [tuple, list, None],
+        "on_error": [StrOptions({"raise", "skip"})],
         "device": [str, torch.device],
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         "random_state": ["random_state"],
@@ -177,12 +180,14 @@ class BaseEncoder(
         Returns
         -------
         embedding : ndarray of shape (n_samples, n_features_out), dtype float32
-            Features of the encoder, each row of length one.
+            Features of the encoder, each row of length one. Rows are NaN for files
+            that were skipped (see `on_error`).
         """
         check_is_fitted(self, "net_")
         # Inference is float32, also where there is no other precision.
         runtime = Runtime.resolve(self.device, "float32")
-        return self.embed_samples(self._check_samples(X), runtime, self._open_console())
+        X, places = self._check_given(X)
+        return places.spread(self.embed_samples(X, runtime, self._open_console()))
 
     # For `SCANClustering`: checked samples, and nothing that `fit` does besides.
 

@@ -28,6 +28,7 @@ from sklearn_scan._typing import (
     Device,
     EncoderLike,
     Floats,
+    OnError,
     Precision,
     RandomState,
     SamplesLike,
@@ -89,6 +90,11 @@ class Pretrained(BaseEncoder):
     image_shape : tuple of int or None, default=None
         Shape (h, w), (h, w, c) or (c, h, w) of one image where `X` holds images as
         rows; and, for the network of a function, to which files are brought.
+    on_error : {"raise", "skip"}, default="raise"
+        What to do where `X` is files of which some cannot be read: end with one error
+        that names them, or leave them out, with one warning. `transform` keeps a row
+        for each, NaN where it was left out. To skip, files are decoded once more, or
+        once only where there is a `memory`.
     memory : str, joblib.Memory or None, default=None
         Where to keep the features of each image, by its content and by the encoder. An
         image that was embedded before, in another fold or another fit, is not embedded
@@ -169,6 +175,7 @@ class Pretrained(BaseEncoder):
         std: Literal["data"] | Sequence[float] = "data",
         image_size: int | None = None,
         image_shape: Shape = None,
+        on_error: OnError = "raise",
         memory: Any = None,
         store_weights: bool = True,
         device: Device = "auto",
@@ -183,6 +190,7 @@ class Pretrained(BaseEncoder):
         self.std = std
         self.image_size = image_size
         self.image_shape = image_shape
+        self.on_error = on_error
         self.memory = memory
         self.store_weights = store_weights
         self.device = device

@@ -310,3 +310,33 @@ def test_parquet_without_its_libraries_is_refused_at_once(
     result = run(*options, "--out", out, "--format", "parquet", code=1)
     assert 'pip install "sklearn-scan[parquet]"' in result.stderr
     assert not out.exists()
+
+
+# --- pictures that cannot be read --------------------------------------------------
+
+
+def test_pictures_that_cannot_be_read_are_named_or_skipped(
+    run, pictures, options, tmp_path
+):
+    copied = shutil.copytree(pictures, tmp_path / "copy")
+    (copied / "half.png").write_bytes((copied / "3.png").read_bytes()[:60])
+    options = [copied if each == pictures else each for each in options]
+    out = tmp_path / "out"
+    said = run(*options, "--out", out, code=1).stderr
+    assert "half.png: " in said and "1 of " in said
+    skipping = ["--on-error", "skip", "--quiet"]
+    run(*options, "--out", out, *skipping)
+    rows = {row["path"]: row for row in read_table(out / "labels.csv")}
+    broken = rows.pop("half.png")
+    assert list(broken.values()) == ["half.png", "-1", "", "", ""]
+    assert all(int(row["cluster"]) >= 0 for row in rows.values())
+    summary = read_summary(out)
+    assert summary["skipped"] == 1
+    assert sum(each["size"] for each in summary["clusters"]) == len(rows)
+    assert 0 < summary["confidence"] <= 1
+    table = tmp_path / "again.csv"
+    run("predict", out, copied, "--out", table, *skipping)
+    found = {row["path"]: row["cluster"] for row in read_table(table)}
+    assert found == {name: row["cluster"] for name, row in rows.items()} | {
+        "half.png": "-1"
+    }

@@ -500,18 +500,19 @@ def test_settings_are_checked():
 
 def test_all_bad_files_are_in_one_error(paths, tmp_path):
     bad = []
-    for i in range(7):
+    for i in range(12):
         bad.append(str(tmp_path / f"bad{i}.png"))
         Path(bad[-1]).write_text("no picture")
     says = (
-        r"7 of 10 image files cannot be read:\n"
+        r"12 of 15 image files cannot be read:\n"
         r".*bad0.png: no picture that Pillow can read\n"
-        r"(.*bad[1-4].png: .*\n){4}  and 2 more\n"
+        r"(.*bad\d+.png: .*\n){9}  and 2 more; `faults` of this error has all\n"
         r".*list_images\(folder\) makes one"
     )
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=says) as caught:
         check([*paths, *bad])
-    with pytest.raises(ValueError, match="7 of 10"):
+    assert sorted(caught.value.faults) == sorted(bad)
+    with pytest.raises(ValueError, match="12 of 15"):
         check(tmp_path)
 
 
@@ -551,7 +552,7 @@ REFUSED = [
     ("an empty folder", lambda _, f: f / "empty", ValueError, "holds no image.*.png"),
     ("a missing file", lambda p, f: [*p, f / "x.png"], ValueError, "1 of 4.*no such f"),
     ("relative paths", lambda _, f: ["a", "b"], ValueError, "a: no such file in /"),
-    ("a folder in a list", lambda p, f: [*p, f], ValueError, "1 of 4.*Is a directory"),
+    ("a folder in a list", lambda p, f: [*p, f], ValueError, "1 of 4.*a folder, and"),
     ("an empty list", lambda *_: [], ValueError, "X is empty"),
     ("an empty array", lambda *_: np.array([], dtype=str), ValueError, "X is empty"),
     ("one file", lambda p, _: p[:1], ValueError, "1 sample.*minimum of 2"),

@@ -667,7 +667,7 @@ def test_files_are_decoded_a_batch_at_a_time(tmp_path, monkeypatch):
 
     def count(paths, *args):
         sizes.append(len(paths))
-        draw(paths, *args)
+        return draw(paths, *args)
 
     monkeypatch.setattr(_lazy, "draw_files", count)
     cluster(make_tiny()).fit(tmp_path)

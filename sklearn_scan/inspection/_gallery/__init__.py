@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from sklearn_scan._disk import whole_file
 from sklearn_scan._scan import SCANClustering
 from sklearn_scan._typing import PathLike, RandomState, SamplesLike
 from sklearn_scan.inspection._gallery._content import find_content
@@ -19,10 +20,10 @@ from sklearn_scan.inspection._gallery._page import (
     assemble,
     describe,
     write_json,
-    write_whole,
 )
 from sklearn_scan.inspection._gallery._sprites import make_sheets
 from sklearn_scan.inspection._pictures import open_pictures
+from sklearn_scan.inspection._readable import keep_readable, take_readable
 from sklearn_scan.inspection._stability import cluster_stability
 
 __all__ = ["apply_edits", "write_gallery"]
@@ -132,6 +133,10 @@ def write_gallery(
     """
     check_is_fitted(estimator, "prototypes_")
     path = _check_path(path)
+    X, images, captions = (
+        take_readable(estimator, values) for values in (X, images, captions)
+    )
+    estimator = keep_readable(estimator)
     n_clusters, n_samples = len(estimator.prototypes_), len(estimator.labels_)
     _check_numbers(
         n_clusters,
@@ -168,7 +173,8 @@ def write_gallery(
         first, others = _group(content)
         sheets = make_sheets(pictures, first, others, int(thumbnail_size), room)
     add_places(data, sheets)
-    write_whole(assemble(data, sheets), path)
+    with whole_file(path) as part:
+        part.write_bytes(assemble(data, sheets))
     return path
 
 

@@ -5,7 +5,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from sklearn_scan._scan import SCANClustering
 from sklearn_scan._typing import Labels, PathLike
 from sklearn_scan.inspection._gallery._content import digest_labels
 from sklearn_scan.inspection._gallery._page import FORMAT, VERSION
+from sklearn_scan.inspection._readable import find_places, keep_readable
 
 _COLUMNS = ("index", "file", "fitted_cluster", "cluster", "name", "wrong")
 _ADVICE = "Pass the estimator whose page the file comes from."
@@ -102,13 +103,25 @@ def apply_edits(estimator: SCANClustering, file: PathLike) -> Edits:
     (['two', 'three'], (90,), (1, 2))
     """
     check_is_fitted(estimator, "prototypes_")
+    places, estimator = find_places(estimator), keep_readable(estimator)
     # The byte-order mark is for spreadsheets.
     text = Path(file).read_text(encoding="utf-8-sig")
     if text.lstrip().startswith("{"):
         changes = _read_json(text, estimator, file)
     else:
         changes = _read_csv(text, estimator, file)
-    return _apply(changes, estimator)
+    return _number(_apply(changes, estimator), places)
+
+
+def _number(edits, places):
+    """Return edits with the numbers of samples as they were given."""
+    return replace(
+        edits,
+        labels=places.spread(edits.labels, -1),
+        must_link=places.number(edits.must_link),
+        cannot_link=places.number(edits.cannot_link),
+        wrong=places.number(edits.wrong),
+    )
 
 
 @dataclass(frozen=True, eq=False)

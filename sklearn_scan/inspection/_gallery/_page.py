@@ -10,7 +10,6 @@ import base64
 import hashlib
 import html
 import json
-import os
 from importlib import resources
 from string import Template
 
@@ -131,19 +130,6 @@ def assemble(data, sheets):
 def write_json(data):
     """Return JSON that cannot end the element that it is in."""
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def write_whole(page, path):
-    """Write a file so that there is never half of it."""
-    part = f"{path}.part"
-    try:
-        with open(part, "wb") as file:
-            file.write(page)
-        os.replace(part, path)
-    except BaseException:
-        if os.path.exists(part):
-            os.remove(part)
-        raise
 
 
 def _as_json(values):
