@@ -13,6 +13,7 @@ from scipy.spatial.distance import squareform
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_scan._nets import ClusterNetwork, MergedHeads
+from sklearn_scan._predict import find_labels
 from sklearn_scan._scan import SCANClustering
 from sklearn_scan._stages import find_prototypes, make_net
 from sklearn_scan._typing import Floats, SamplesLike
@@ -182,7 +183,7 @@ def _merge_labels(estimator, groups, X):
     merged = np.zeros((len(probabilities), groups.max() + 1), dtype=np.float32)
     for cluster, group in enumerate(groups):
         merged[:, group] += probabilities[:, cluster]
-    return merged.argmax(axis=1), merged.max(axis=1).clip(max=1)
+    return find_labels(merged), merged.max(axis=1).clip(max=1)
 
 
 def _merge_net(estimator, groups):

@@ -118,7 +118,8 @@ def _read_rows(X: Any) -> tuple[np.ndarray, str]:
     """Return what distances are taken in, and the metric."""
     if isinstance(X, SCANClustering):
         check_is_fitted(X, "embedding_")
-        return X._backbone.compare(X.embedding_)
+        # Files that were skipped have no cluster.
+        return X._backbone.compare(X.embedding_[X.labels_ >= 0])
     rows = check_array(X, dtype=np.float32)
     metric = choose_metric(rows)
     return (rows - rows.mean(axis=0) if metric == "cosine" else rows), metric

@@ -425,7 +425,10 @@ def _rank_fitted(estimators, X, names):
 def _rank_sampled(partitions, spaces, X, kept, names):
     partitions = [number_clusters(labels[kept]) for labels in partitions]
     spaces = _drop_repeated(spaces or [np.asarray(X)[kept]])
-    return rank(partitions, spaces, names)
+    # Files that could not be read were skipped in every fit.
+    is_there = np.all([np.isfinite(rows).all(axis=1) for rows in spaces], axis=0)
+    partitions = [number_clusters(labels[is_there]) for labels in partitions]
+    return rank(partitions, [rows[is_there] for rows in spaces], names)
 
 
 def _find_labels(estimator, X):

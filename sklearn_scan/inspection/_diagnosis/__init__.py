@@ -13,6 +13,7 @@ from sklearn_scan.inspection._diagnosis._report import Diagnosis
 from sklearn_scan.inspection._diagnosis._shown import choose_rows
 from sklearn_scan.inspection._diagnosis._views import measure_views
 from sklearn_scan.inspection._pictures import open_pictures
+from sklearn_scan.inspection._readable import keep_readable, take_readable
 from sklearn_scan.inspection._stability import cluster_stability
 
 __all__ = ["Diagnosis", "Finding", "diagnose"]
@@ -95,6 +96,8 @@ def diagnose(
     """
     check_is_fitted(estimator, "prototypes_")
     random_state = check_random_state(random_state)
+    X, images = take_readable(estimator, X), take_readable(estimator, images)
+    estimator = keep_readable(estimator)
     pictures = None
     if X is not None or images is not None:
         pictures, _ = open_pictures(estimator, X, images)
