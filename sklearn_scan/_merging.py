@@ -89,8 +89,8 @@ def merge_tree(estimator: SCANClustering) -> Floats:
     """Say in which order clusters are to be merged, by the neighbours that they share.
 
     Two clusters are as close as the neighbours that members of one have in the other
-    are frequent, among all neighbours of the smaller one. Groups of clusters are as
-    close as their least close members (complete linkage), so that no chains form.
+    are frequent, among all neighbours of the smaller one. Groups are as close as their
+    clusters are on average (average linkage).
 
     Parameters
     ----------
@@ -134,10 +134,8 @@ def merge_tree(estimator: SCANClustering) -> Floats:
             "merge_tree needs at least two clusters, and neighbours. Got "
             f"{n_clusters} clusters and neighbors_ of shape {neighbors.shape}."
         )
-    closeness = _measure_closeness(estimator.labels_, neighbors, n_clusters)
-    distance = 1 - closeness
-    np.fill_diagonal(distance, 0)
-    return linkage(squareform(distance, checks=False), "complete")
+    distance = 1 - _measure_closeness(estimator.labels_, neighbors, n_clusters)
+    return linkage(squareform(distance, checks=False), "average")
 
 
 def _number_groups(groups, n_clusters):
@@ -201,12 +199,16 @@ def _measure_closeness(labels, neighbors, n_clusters):
     Returns
     -------
     closeness : ndarray of shape (n_clusters, n_clusters)
-        Symmetric, in [0, 1]; one for clusters without a member.
+        Symmetric, in [0, 1]; an empty cluster is as close as the largest one.
     """
     links = count_links(labels, neighbors, n_clusters)
-    n_links = np.minimum.outer(links.sum(axis=1), links.sum(axis=1))
-    shares = (links + links.T) / 2 / np.maximum(n_links, 1)
-    return np.where(n_links > 0, shares.clip(max=1), 1)
+    n_links = links.sum(axis=1)
+    least = np.minimum.outer(n_links, n_links).clip(1)
+    shares = ((links + links.T) / 2 / least).clip(max=1)
+    np.fill_diagonal(shares, 1)
+    # An empty cluster stands where the largest does, and is merged with it first.
+    standing = np.where(n_links > 0, np.arange(n_clusters), n_links.argmax())
+    return shares[standing][:, standing]
 
 
 def count_links(labels: ArrayLike, neighbors: ArrayLike, n_clusters: int) -> Any:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Merged clusters are the sums of their parts, in everything that they answer."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -73,6 +74,16 @@ def test_the_tree_finds_the_blobs_again(split):
     assert adjusted_rand_score(y, merged.labels_) == 1
     # Blobs have no neighbours in each other: the last three merges say so.
     assert (tree[:, 2] > 0.99).sum() == 3
+
+
+def test_empty_clusters_are_merged_first(split):
+    clusterer, _, _ = split
+    wider = copy.copy(clusterer)
+    wider.prototypes_ = np.append(clusterer.prototypes_, [-1, -1])
+    tree, wide = merge_tree(clusterer), merge_tree(wider)
+    np.testing.assert_array_equal(wide[:2, 2], 0)
+    groups, expected = (cut_tree(each, 4).ravel()[:8] for each in (wide, tree))
+    assert adjusted_rand_score(expected, groups) == 1
 
 
 def test_a_merged_estimator_is_one_like_others(split, tmp_path):
