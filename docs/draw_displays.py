@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Draw the pictures of docs/inspection.md.
+"""Draw the pictures of docs/inspection.md and docs/diagnosing.md.
 
     python docs/draw_displays.py
     python docs/draw_displays.py --images cifar10.npz --features lite0.npz
@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from sklearn_scan import SCANClustering
+from sklearn_scan import SCANClustering, diagnose
 from sklearn_scan.inspection import (
     ClusterSizesDisplay,
     ConfusionDisplay,
@@ -49,6 +49,8 @@ def draw_digits():
     save(TrainingCurvesDisplay.from_estimator(clusterer))
     save(NumberOfClustersDisplay.from_estimator(clusterer, random_state=0))
     save(EmbeddingMapDisplay.from_estimator(clusterer, X, thumbnails=True, **ink))
+    few = SCANClustering(n_clusters=7, random_state=0).fit(X)
+    save(diagnose(few, X).plot(**ink))
 
 
 def draw_photographs(images, features):
