@@ -15,6 +15,7 @@ LAYERS = (
     {"recipes", "inspection"},
     {"_scan"},
     {"_predict", "_params"},
+    {"_calibration", "_novelty"},
     {"_backbone", "_stages", "_config"},
     {"pretext"},
     {"neighbors", "_losses"},
