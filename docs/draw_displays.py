@@ -11,6 +11,7 @@ their features (`F` of the second), as `benchmarks/embed_photographs.py` writes 
 """
 
 import argparse
+import copy
 import io
 from pathlib import Path
 
@@ -67,9 +68,19 @@ def draw_photographs(images, features):
     save(ClusterSizesDisplay.from_estimator(clusterer))
     save(StabilityDisplay.from_estimator(clusterer, random_state=0))
     save(ConfusionDisplay.from_predictions(y, clusterer.labels_, class_names=names))
+    draw_reliability(clusterer, X, y)
+
+
+def draw_reliability(clusterer, X, y):
+    """Draw the reliability as the network was trained, and calibrated."""
     _, axes = plt.subplots(1, 2, figsize=(8.6, 4.9), layout="constrained")
-    ReliabilityDisplay.from_estimator(clusterer, y=y, ax=axes[0])
-    save(ReliabilityDisplay.from_estimator(clusterer, ax=axes[1]))
+    trained = copy.copy(clusterer)
+    trained.temperature_ = 1.0
+    pairs = (trained, "as the network was trained"), (clusterer, "calibrated")
+    for ax, (asked, title) in zip(axes, pairs, strict=True):
+        ax.set_title(title, fontsize="medium", loc="left")
+        display = ReliabilityDisplay.from_estimator(asked, X, y, ax=ax)
+    save(display)
 
 
 def save(display):

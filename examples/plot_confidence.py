@@ -4,9 +4,10 @@
 What does a confidence of 0.99 mean?
 ====================================
 
-``confidence_`` is the largest cluster probability of an image. It is tempting to read
-0.99 as "right in 99 of 100 cases". Here it is measured against labels, once with as
-many clusters as classes, and once with too few.
+``confidence_`` is the largest cluster probability of an image. Probabilities are
+calibrated without labels, so that 0.8 should mean "right in eight of ten cases". Here
+that is measured against labels, once with as many clusters as classes, and once with
+too few.
 """
 
 import matplotlib.pyplot as plt
@@ -41,16 +42,16 @@ for n_clusters in (10, 8):
 # Sure of what?
 # -------------
 #
-# With eight clusters for ten digits, some clusters have to hold more than one digit,
-# and the confidence is as high as before. It says how sure the network is that an image
-# belongs *to its cluster*, as its neighbours do. It cannot say that the cluster is a
-# class.
+# Without labels, what can be known is how often the neighbours of an image are in its
+# cluster, and the confidence is brought to that. With eight clusters for ten digits,
+# some clusters have to hold more than one digit; neighbours agree about them all the
+# same. So the confidence says how sure it is that an image belongs *to its cluster*. It
+# cannot say that the cluster is a class.
 #
 # On the left, tenths of the images from the least to the most sure. If confidence were
-# the share that is right, solid lines would follow the dashed ones. They lie below, and
-# they rise: the order can be trusted more than the numbers. On the right, each point is
-# a cluster, and the dashed line is where the two would be equal. Clusters that are half
-# wrong are as sure as those that are right.
+# the share that is right, solid lines would follow the dashed ones. Where they lie
+# below, whole clusters are wrong; they rise, so that the order can be trusted. On the
+# right, each point is a cluster, and the dashed line is where the two would be equal.
 
 fig, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 for n_clusters, color in ((10, "C0"), (8, "C1")):
@@ -100,5 +101,5 @@ order = np.random.default_rng(0).permutation(len(y))
 labelled, others = order[:150], order[150:]
 calibrator = LogisticRegression().fit(logits[labelled], is_right[labelled])
 calibrated = calibrator.predict_proba(logits[others])[:, 1]
-print(f"gap before: {find_gap(confidence[others], is_right[others]):.3f}")
-print(f"gap after:  {find_gap(calibrated, is_right[others]):.3f}")
+print(f"gap without labels: {find_gap(confidence[others], is_right[others]):.3f}")
+print(f"gap with 150 labels: {find_gap(calibrated, is_right[others]):.3f}")

@@ -5,7 +5,8 @@ In which cluster is a new image, if in any?
 ===========================================
 
 ``predict`` puts every new image into one of the clusters, also one that shows something
-else. How well does the confidence say that an image is of no cluster?
+else, unless it is told to refuse some. Which ones, and how many images of known kinds
+are lost?
 
 The clusterer is fitted on digits from 0 to 7. The new images are others of these, and
 all 8s and 9s, which it has never seen.
@@ -31,9 +32,7 @@ clusterer = SCANClustering(n_clusters=8, random_state=0).fit(images[fitted])
 #
 # They are put where the fitted ones of their kind are.
 
-probabilities = clusterer.predict_proba(images[new])
-labels, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-is_unknown = y[new] >= 8
+labels, is_unknown = clusterer.predict(images[new]), y[new] >= 8
 before = hungarian_accuracy_score(y[fitted], clusterer.labels_)
 after = hungarian_accuracy_score(y[new][~is_unknown], labels[~is_unknown])
 print(f"accuracy: {before:.3f} of the fitted images, {after:.3f} of new ones")
@@ -42,46 +41,43 @@ print(f"accuracy: {before:.3f} of the fitted images, {after:.3f} of new ones")
 # New images of other kinds
 # -------------------------
 #
-# An 8 has to go somewhere. The network is less sure of it on average, and the area
-# under the ROC curve is high. But confidence is not made for this: of some 8s and 9s it
-# is as sure as can be.
+# An 8 has to go somewhere. Two numbers may tell that it belongs nowhere: the network is
+# less sure of it, and it is farther from the images that were fitted than these are
+# from each other, which is what ``novelty_score`` measures. The area under the ROC
+# curve says how often an 8 or 9 scores higher than another digit.
 
-print(f"area under the ROC curve: {roc_auc_score(is_unknown, -confidence):.3f}")
-for least in (0.9, 0.99):
-    is_over = confidence > least
-    known, unknown = is_over[~is_unknown].mean(), is_over[is_unknown].mean()
-    print(f"confidence over {least}: {known:.0%} of 0 to 7, {unknown:.0%} of 8 and 9")
+confidence = clusterer.predict_proba(images[new]).max(axis=1)
+novelty = clusterer.novelty_score(images[new])
+for name, score in (("confidence", -confidence), ("novelty", novelty)):
+    print(f"area under the ROC curve, {name}: {roc_auc_score(is_unknown, score):.3f}")
 
 # %%
-# A threshold without labels
-# --------------------------
+# None of these
+# -------------
 #
-# The confidence of the fitted images says what is usual. Take what nineteen out of
-# twenty of them reach, and set aside new images below it for a person to look at. That
-# finds most images of other kinds, not all, and costs five to ten in a hundred of the
-# others.
+# With ``novelty_rate=0.05``, images are refused whose novelty exceeds what one in
+# twenty of the fitted images reach, each compared with the others. No label is needed
+# for it, and the price is known: about that share of images of known kinds.
 
-usual = np.quantile(clusterer.confidence_, 0.05)
-is_aside = confidence < usual
-known, unknown = is_aside[~is_unknown].mean(), is_aside[is_unknown].mean()
-print(f"set aside below {usual:.3f}: {known:.0%} of 0 to 7, {unknown:.0%} of 8 and 9")
+for rate in (0.01, 0.05, 0.1):
+    is_refused = clusterer.predict(images[new], novelty_rate=rate) == -1
+    known, unknown = is_refused[~is_unknown].mean(), is_refused[is_unknown].mean()
+    print(f"rate {rate:.2f} refuses {known:.0%} of 0 to 7, {unknown:.0%} of 8 and 9")
 
 # %%
-# The picture shows where the threshold cuts; the network is sure on the left. The lower
-# one has the 8s and 9s of which it is most sure. Are they written like another digit?
+# The picture shows both kinds. Below are the 8s and 9s that look most familiar. Are
+# they written like another digit?
 
 fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
-doubt = (1 - confidence).clip(1e-5)
-bins = np.geomspace(1e-5, 1, 40)
+bins = np.linspace(novelty.min(), np.quantile(novelty, 0.995), 40)
 for name, kind in (("0 to 7", ~is_unknown), ("8 and 9, never seen", is_unknown)):
-    ax.hist(doubt[kind], bins, alpha=0.6, label=name)
-ax.axvline(1 - usual, color="black", linestyle="--", label="threshold")
-ax.set(xlabel="1 - confidence", ylabel="images", xscale="log")
+    ax.hist(novelty[kind], bins, alpha=0.6, label=name)
+ax.set(xlabel="novelty", ylabel="images")
 _ = ax.legend()
 
-surest = np.flatnonzero(is_unknown)[np.argsort(-confidence[is_unknown])][:10]
+familiar = np.flatnonzero(is_unknown)[np.argsort(novelty[is_unknown])][:10]
 fig, axes = plt.subplots(1, 10, figsize=(7, 1.1), layout="constrained")
-for ax, sample in zip(axes, surest, strict=True):
+for ax, sample in zip(axes, familiar, strict=True):
     ax.imshow(images[new][sample], cmap="gray_r")
     ax.set(xticks=[], yticks=[])
-    ax.set_title(f"{confidence[sample]:.4f}", size=8)
+    ax.set_title(f"{novelty[sample]:.2f}", size=8)

@@ -81,7 +81,9 @@ def merge(
     merged.prototypes_ = find_prototypes(
         merged.labels_, merged.confidence_, estimator.embedding_, merged.n_clusters_
     )
+    # Sums of calibrated probabilities are calibrated.
     merged.net_ = _merge_net(estimator, groups)
+    merged.temperature_ = 1.0
     return merged
 
 
@@ -188,7 +190,8 @@ def _merge_net(estimator, groups):
     """Return a net with the same encoder and merged clusters."""
     net = estimator.net_
     old = net.module_
-    heads = MergedHeads(old.heads, groups).to(old.heads.linear.weight.device)
+    device = old.heads.linear.weight.device
+    heads = MergedHeads(old.heads, groups, estimator.temperature_).to(device)
     network = ClusterNetwork(old.encoder, heads, old.views).eval()
     return make_net(network, estimator.entropy_weight, net.runtime)
 

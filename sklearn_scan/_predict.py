@@ -7,9 +7,11 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_scan._calibration import soften
 from sklearn_scan._criteria import neighbor_modularity
 from sklearn_scan._engine import Runtime, infer
 from sklearn_scan._inputs import SampleInputMixin
+from sklearn_scan._novelty import KnownSamples
 from sklearn_scan._typing import Floats, Labels, SamplesLike
 from sklearn_scan.neighbors import count_compared, mine_neighbors
 
@@ -31,23 +33,97 @@ class PredictorMixin(
     It reads `net_`, `input_spec_`, `neighbors_` and the backbone, and changes nothing.
     """
 
-    def predict(self, X: SamplesLike) -> Labels:
-        """Find the cluster of each sample.
+    def predict(self, X: SamplesLike, novelty_rate: float = 0.0) -> Labels:
+        """Find the cluster of each sample, or none.
 
         Parameters
         ----------
         X : array-like
             Samples of the shape and range that `fit` saw.
+        novelty_rate : float, default=0.0
+            The share of samples of known kinds that may be refused, in [0, 1). Samples
+            are refused whose `novelty_score` exceeds what this share of the training
+            samples reach, each compared with the others. 0 refuses none.
 
         Returns
         -------
         labels : ndarray of shape (n_samples,), dtype int64
-            Cluster numbers; -1 for files that were skipped (see `on_error`).
+            Cluster numbers; -1, "none of these", for samples that are refused, and for
+            files that were skipped (see `on_error`).
+
+        Raises
+        ------
+        ValueError
+            If `novelty_rate` is not in [0, 1).
         """
-        return find_labels(self.predict_proba(X))
+        check_is_fitted(self, "net_")
+        if not 0 <= novelty_rate < 1:
+            raise ValueError(
+                "novelty_rate is the share of known samples that may be refused, and "
+                f"must be in [0, 1). Got {novelty_rate!r}."
+            )
+        (X, places), runtime = self._check_given(X), self._resolve_runtime()
+        embedding = None
+        if novelty_rate > 0:
+            embedding = self._backbone.embed(X, runtime, self._open_console())
+        source = self._open(X, runtime, embedding)
+        labels = self._ask(source, runtime).argmax(axis=1)
+        if embedding is not None:
+            limit = self._known.find_limit(novelty_rate)
+            labels[self._find_novelty(embedding) > limit] = -1
+        return places.spread(labels, -1)
+
+    def novelty_score(self, X: SamplesLike) -> Floats:
+        """Say how unlike anything that was fitted each sample is.
+
+        The mean distance to the five nearest training samples in the embedding, divided
+        by what is usual among training samples: the geometric mean of that near these
+        five, and of that everywhere. (Of at most 20,000 training samples.)
+
+        Parameters
+        ----------
+        X : array-like
+            Samples of the shape and range that `fit` saw. Those that `fit` saw
+            themselves are their own nearest neighbours, and score too low.
+
+        Returns
+        -------
+        novelty : ndarray of shape (n_samples,), dtype float64
+            About 1 for what is as near to training samples as these are to each other,
+            and higher for what is farther off. NaN for files that were skipped.
+
+        See Also
+        --------
+        predict : Refuses samples at a rate, with `novelty_rate`.
+        """
+        check_is_fitted(self, "net_")
+        (X, places), runtime = self._check_given(X), self._resolve_runtime()
+        embedding = self._backbone.embed(X, runtime, self._open_console())
+        return places.spread(self._find_novelty(embedding))
+
+    @property
+    def _known(self):
+        """The training samples, compared with each other at the first question."""
+        if getattr(self, "_known_samples", None) is None:
+            # Files that were skipped have no cluster, and no embedding.
+            embedding = self.embedding_[self.labels_ >= 0]
+            rows, metric = self._backbone.compare(embedding)
+            self._known_samples = KnownSamples.learn(rows, metric)
+        return self._known_samples
+
+    def _find_novelty(self, embedding):
+        rows, _ = self._backbone.compare(embedding)
+        return self._known.score(rows)
 
     def predict_proba(self, X: SamplesLike) -> Floats:
         """Compute the probability of each cluster for each sample.
+
+        Probabilities are calibrated: of samples whose largest one is about 0.8, about
+        eight in ten should be in the group that a person would put them in. No label
+        tells so: `fit` divides the logits of the network by `temperature_`, at which
+        the mean confidence of the training samples is the share of near samples that
+        are in the same cluster. It cannot see what all near samples get wrong together,
+        as where a cluster holds two groups; then probabilities are too high.
 
         Parameters
         ----------
@@ -61,10 +137,8 @@ class PredictorMixin(
         """
         check_is_fitted(self, "net_")
         (X, places), runtime = self._check_given(X), self._resolve_runtime()
-        source = self._open(X, runtime)
-        return places.spread(
-            infer(self._network(runtime).probabilities, source).numpy()
-        )
+        probabilities = self._ask(self._open(X, runtime), runtime)
+        return places.spread(self._calibrate(probabilities))
 
     def transform(self, X: SamplesLike) -> Floats:
         """Embed samples, as the pretext does.
@@ -129,12 +203,13 @@ class PredictorMixin(
         # Inference is float32, also where there is no other precision.
         return Runtime.resolve(self.device, "float32")
 
-    def _open(self, X, runtime):
-        """Return what the network reads of checked samples."""
+    def _open(self, X, runtime, embedding=None):
+        """Return what the network reads of checked samples, or of their embedding."""
         backbone = self._backbone
         if backbone.learns:
             return backbone.open(X, None, runtime)
-        embedding = backbone.embed(X, runtime, self._open_console())
+        if embedding is None:
+            embedding = backbone.embed(X, runtime, self._open_console())
         return backbone.open(X, embedding, runtime)
 
     def _network(self, runtime):
@@ -165,7 +240,15 @@ class PredictorMixin(
             return probabilities
         runtime = self._resolve_runtime()
         source = self._backbone.open(None, self.embedding_, runtime)
+        return self._calibrate(self._ask(source, runtime))
+
+    def _ask(self, source, runtime):
+        """Return the probabilities of what the network reads, as it gives them."""
         return infer(self._network(runtime).probabilities, source).numpy()
+
+    def _calibrate(self, probabilities):
+        # In the course of a fit, callbacks are given a clusterer without temperature.
+        return soften(probabilities, getattr(self, "temperature_", 1.0))
 
     def _check_fitted(self, probabilities):
         name, n_samples = type(self).__name__, len(self.labels_)

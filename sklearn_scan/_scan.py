@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_scan._backbone import resolve_backbone
+from sklearn_scan._calibration import find_temperature, soften
 from sklearn_scan._compat import CallbackSupportMixin, with_callbacks
 from sklearn_scan._config import StageConfig
 from sklearn_scan._engine import (
@@ -109,7 +110,8 @@ class SCANClustering(
         farther neighbours cannot be of it.
     threshold : float, default=0.99
         A sample is confident if its largest probability is greater than this value, in
-        (0, 1]. Used in self-labelling, and to decide which results are kept.
+        (0, 1]. Used in self-labelling, and to decide which results are kept; both look
+        at probabilities as the network gives them, before `temperature_`.
     entropy_weight : float, default=5.0
         Weight of the entropy of the mean prediction; the paper's lambda. Where `X` is
         rows, or the pretext is a transformer of others, it falls to a fifth after a
@@ -192,7 +194,11 @@ class SCANClustering(
     labels_ : ndarray of shape (n_samples,), dtype int64
         The cluster of each training sample.
     confidence_ : ndarray of shape (n_samples,), dtype float32
-        The largest probability of each training sample.
+        The largest probability of each training sample, calibrated as in
+        `predict_proba`.
+    temperature_ : float
+        What the logits of the network are divided by in `predict_proba`. Above 1 where
+        the network is surer than neighbours bear out.
     embedding_ : ndarray of shape (n_samples, n_features_out), dtype float32
         What the pretext makes of the training samples; `transform` gives the same.
     neighbors_ : ndarray of shape (n_samples, k), dtype int64
@@ -209,10 +215,12 @@ class SCANClustering(
         "clustering" and "self_labeling". Under "selection", what was measured of their
         results: the label-free "loss", the "confident" share of samples above
         `threshold`, the "agreement" with the stage before where both are confident, the
-        "invariance" under views, and whether the result was "kept". Under "counting",
-        where `n_clusters` is "auto", one record per number that was tried, with its
-        "silhouette" and its "modularity". Under "decoding", how many "images" the cache
-        holds, and how many of them were "decoded" now.
+        "invariance" under views, and whether the result was "kept". Under
+        "calibration", the "temperature" and, before it, the "confident" share of the
+        final answers. Under "counting", where `n_clusters` is "auto", one record per
+        number that was tried, with its "silhouette" and its "modularity". Under
+        "decoding", how many "images" the cache holds, and how many of them were
+        "decoded" now.
     pretext_ : estimator
         The fitted pretext.
     input_spec_ : object
@@ -492,16 +500,20 @@ class SCANClustering(
 
     def _describe_result(self):
         """Return the figures of the fit for its last line."""
-        is_there = self.labels_ >= 0
-        share = is_confident(self.confidence_[is_there], self.threshold).mean()
-        n_found = len(set(self.labels_[is_there].tolist()))
+        share = self.history_["calibration"][0]["confident"]
+        n_found = len(set(self.labels_[self.labels_ >= 0].tolist()))
         return f"{n_found} clusters  confident {share:.3f}"
 
     def _set_results(self, network, probabilities, runtime):
         """Set the fitted attributes that follow from the network."""
         self.net_ = make_net(network, self.entropy_weight, runtime)
         self.labels_ = probabilities.argmax(axis=1)
-        self.confidence_ = probabilities.max(axis=1)
+        rows = self._backbone.compare(self.embedding_)
+        self.temperature_ = find_temperature(probabilities, *rows)
+        self.confidence_ = soften(probabilities, self.temperature_).max(axis=1)
+        share = is_confident(probabilities.max(axis=1), self.threshold).mean()
+        record = {"temperature": self.temperature_, "confident": float(share)}
+        self.history_["calibration"] = [record]
         self.prototypes_ = find_prototypes(
             self.labels_, self.confidence_, self.embedding_, self.n_clusters_
         )

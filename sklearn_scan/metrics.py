@@ -28,6 +28,7 @@ __all__ = [
     "AlignedConfusion",
     "align_labels",
     "aligned_confusion_matrix",
+    "expected_calibration_error",
     "hungarian_accuracy_score",
     "hungarian_accuracy_scorer",
     "majority_accuracy_score",
@@ -303,6 +304,120 @@ def top_k_hungarian_accuracy_score(
     _match_leftovers(cluster_of_class, y_true, y_proba)
     hit = (order[:, :k] == cluster_of_class[y_true][:, None]).any(axis=1)
     return float(hit.mean())
+
+
+def expected_calibration_error(
+    y_true: ArrayLike, y_proba: ArrayLike, n_bins: int = 15
+) -> float:
+    """Mean distance between how sure a clusterer is and how often it is right.
+
+    Samples are put into bins by their confidence, the largest probability. The distance
+    between the mean confidence and the accuracy in each bin is averaged over samples
+    [1]_. Clusters are matched with classes one to one, by the likeliest cluster of each
+    sample, as in `hungarian_accuracy_score`.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        Classes, as numbers or strings.
+    y_proba : array-like of shape (n_samples, n_clusters)
+        Probabilities of clusters.
+    n_bins : int, default=15
+        Bins of equal width between 0 and 1.
+
+    Returns
+    -------
+    error : float
+        Between 0 and 1; lower is better. Of few samples it is above 0 by chance, also
+        where every probability is right.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, there is no sample, probabilities are not between 0 and
+        1, or `n_bins` is less than 1.
+
+    See Also
+    --------
+    sklearn_scan.inspection.ReliabilityDisplay : The bins as a picture.
+
+    References
+    ----------
+    .. [1] C. Guo, G. Pleiss, Y. Sun and K. Weinberger, "On calibration of modern neural
+       networks", ICML 2017, equation 3.
+
+    Examples
+    --------
+    >>> from sklearn_scan.metrics import expected_calibration_error
+    >>> y_proba = [[0.9, 0.1], [0.9, 0.1], [0.2, 0.8], [0.4, 0.6]]
+    >>> error = expected_calibration_error(["cat", "cat", "dog", "cat"], y_proba)
+    >>> round(error, 3)
+    0.25
+    """
+    y_proba = check_probabilities(y_proba)
+    is_right = find_right(y_true, y_proba.argmax(axis=1))
+    bins = bin_by_confidence(y_proba.max(axis=1), is_right, n_bins)
+    return mean_distance(*bins)
+
+
+def check_probabilities(y_proba: ArrayLike) -> NDArray[Any]:
+    """Validate probabilities of clusters, one row per sample."""
+    y_proba = check_array(y_proba)
+    if y_proba.min() < 0 or y_proba.max() > 1 + 1e-5:
+        raise ValueError(
+            f"y_proba has values from {y_proba.min():.3g} to {y_proba.max():.3g}; "
+            "probabilities are between 0 and 1. Pass what predict_proba returns."
+        )
+    return y_proba
+
+
+def find_right(y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[np.float64]:
+    """Return 1 for samples of the class that their cluster is matched with, else 0."""
+    check_consistent_length(y_true, y_pred)
+    return (align_labels(y_true, y_pred) == np.asarray(y_true)).astype(np.float64)
+
+
+def bin_by_confidence(
+    confidence: NDArray[Any], observed: NDArray[Any], n_bins: int
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Put samples into bins of equal width by their confidence.
+
+    Parameters
+    ----------
+    confidence, observed : ndarray of shape (n_samples,)
+        Samples of which NaN was observed are left out.
+    n_bins : int
+        At least 1.
+
+    Returns
+    -------
+    confidence, observed : ndarray of shape (n_bins,)
+        Means over the samples in each bin; NaN where there is none.
+    counts : ndarray of shape (n_bins,)
+        Their number.
+    """
+    if n_bins < 1:
+        raise ValueError(f"n_bins must be at least 1. Got {n_bins!r}.")
+    is_known = ~np.isnan(observed)
+    # In float64, as means of many float32 are not exact.
+    confidence = confidence[is_known].astype(np.float64)
+    # A bin ends with its upper edge, so that 1 is in the last one.
+    bins = np.ceil(confidence * n_bins).clip(1, n_bins).astype(int) - 1
+    counts = np.bincount(bins, minlength=n_bins)
+    sums = (
+        np.bincount(bins, weights=values, minlength=n_bins)
+        for values in (confidence, observed[is_known])
+    )
+    means = [np.where(counts, s / np.maximum(counts, 1), np.nan) for s in sums]
+    return means[0], means[1], counts
+
+
+def mean_distance(
+    confidence: NDArray[Any], observed: NDArray[Any], counts: NDArray[Any]
+) -> float:
+    """Return the mean over samples of the distance in their bin."""
+    distance = np.abs(np.subtract(confidence, observed))
+    return float(np.nansum(counts * distance) / np.sum(counts))
 
 
 def neighbor_purity_score(neighbors: ArrayLike, y: ArrayLike) -> float:

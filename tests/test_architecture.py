@@ -16,6 +16,7 @@ LAYERS = (
     {"model_selection", "_merging"},
     {"_scan"},
     {"_predict", "_params"},
+    {"_calibration", "_novelty"},
     {"_backbone", "_stages", "_config"},
     {"pretext"},
     {"neighbors", "_losses"},

@@ -8,6 +8,7 @@ from sklearn.model_selection import cross_validate
 from sklearn_scan.metrics import (
     align_labels,
     aligned_confusion_matrix,
+    expected_calibration_error,
     hungarian_accuracy_score,
     hungarian_accuracy_scorer,
     majority_accuracy_score,
@@ -277,6 +278,36 @@ def test_neighbors_must_be_row_numbers(neighbors, span):
 def test_neighbors_must_be_as_many_as_classes():
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         neighbor_purity_score([[1], [0]], [0, 1, 1])
+
+
+# --- calibration -------------------------------------------------------------------
+
+
+def test_the_calibration_error_is_the_distance_of_confidence_and_accuracy():
+    """Of samples at 0.7, nine in ten are right, and of those at 0.9 five."""
+    y_proba = np.repeat([[0.7, 0.3], [0.1, 0.9]], 10, axis=0)
+    y = ["a"] * 9 + ["b"] + ["b"] * 5 + ["a"] * 5
+    assert expected_calibration_error(y, y_proba) == pytest.approx(0.3)
+    # In one bin, errors of both signs cancel.
+    assert expected_calibration_error(y, y_proba, n_bins=1) == pytest.approx(0.1)
+
+
+def test_the_calibration_error_does_not_depend_on_the_numbers_of_clusters():
+    rng = np.random.default_rng(0)
+    y_proba = rng.dirichlet(np.full(4, 0.5), size=500)
+    y = (y_proba.cumsum(axis=1) < rng.random((500, 1))).sum(axis=1)
+    error = expected_calibration_error(y, y_proba)
+    assert error < 0.08, "classes were drawn with these probabilities"
+    assert expected_calibration_error(y, y_proba[:, [2, 0, 3, 1]]) == error
+    surer = y_proba**5 / (y_proba**5).sum(axis=1, keepdims=True)
+    assert expected_calibration_error(y, surer) > 0.15
+
+
+def test_the_calibration_error_needs_probabilities():
+    with pytest.raises(ValueError, match="Pass what predict_proba returns"):
+        expected_calibration_error([0, 1], [[3.0, -1.0], [0.0, 1.0]])
+    with pytest.raises(ValueError, match="n_bins must be at least 1"):
+        expected_calibration_error([0, 1], [[0.6, 0.4], [0.0, 1.0]], n_bins=0)
 
 
 # --- scorers -----------------------------------------------------------------------

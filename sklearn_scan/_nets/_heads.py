@@ -93,11 +93,14 @@ class MergedHeads(nn.Module):
         From features to logits of the clusters as they were.
     groups : ndarray of shape (n_classes,), dtype int64
         The new cluster of each, from 0.
+    temperature : float, default=1.0
+        What logits are divided by before.
     """
 
-    def __init__(self, heads, groups):
+    def __init__(self, heads, groups, temperature=1.0):
         super().__init__()
         self.heads = heads
+        self.temperature = temperature
         self.n_heads = heads.n_heads
         self.n_classes = int(groups.max()) + 1
         self.register_buffer("groups", torch.as_tensor(groups))
@@ -109,7 +112,7 @@ class MergedHeads(nn.Module):
 
     def forward(self, features):
         """Return the logarithms of summed probabilities (n_heads, b, n_groups)."""
-        probabilities = self.heads(features).softmax(dim=-1)
+        probabilities = (self.heads(features) / self.temperature).softmax(dim=-1)
         sums = probabilities.new_zeros(*probabilities.shape[:-1], self.n_classes)
         sums.index_add_(-1, self.groups, probabilities)
         return sums.clamp_min(torch.finfo(sums.dtype).tiny).log()

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_scan._losses import is_confident
 from sklearn_scan._params import STAGES
 from sklearn_scan.inspection._plotting import (
     BLUE,
@@ -162,10 +161,9 @@ class TrainingCurvesDisplay:
         confident = {record["stage"]: record["confident"] for record in selection}
         n_samples = None
         if hasattr(estimator, "confidence_"):
-            readable = keep_readable(estimator)
-            sure = is_confident(readable.confidence_, estimator.threshold)
-            n_samples = len(sure)
-            confident = confident or {list(curves)[-1]: sure.mean()}
+            n_samples = len(keep_readable(estimator).confidence_)
+            share = history["calibration"][0]["confident"]
+            confident = confident or {list(curves)[-1]: share}
         return cls(
             {stage: losses for stage, (losses, _) in curves.items()},
             {stage: shares for stage, (_, shares) in curves.items()},

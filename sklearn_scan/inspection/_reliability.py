@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_scan._typing import SamplesLike
@@ -18,7 +17,12 @@ from sklearn_scan.inspection._plotting import (
     write_legend,
 )
 from sklearn_scan.inspection._readable import keep_readable, take_readable
-from sklearn_scan.metrics import align_labels
+from sklearn_scan.metrics import (
+    bin_by_confidence,
+    check_probabilities,
+    find_right,
+    mean_distance,
+)
 
 # Numbers of samples are written onto so many bars.
 _MOST_NUMBERS = 12
@@ -109,8 +113,7 @@ class ReliabilityDisplay(Display):
     @property
     def error(self):
         """Mean distance between confidence and what is observed."""
-        distance = np.abs(np.subtract(self.confidence, self.observed))
-        return float(np.nansum(self.counts * distance) / np.sum(self.counts))
+        return mean_distance(self.confidence, self.observed, self.counts)
 
     @classmethod
     def from_predictions(
@@ -142,13 +145,8 @@ class ReliabilityDisplay(Display):
         ValueError
             If the lengths differ, or probabilities are not between 0 and 1.
         """
-        y_proba = check_array(y_proba)
-        if y_proba.min() < 0 or y_proba.max() > 1 + 1e-5:
-            raise ValueError(
-                f"y_proba has values from {y_proba.min():.3g} to {y_proba.max():.3g}; "
-                "probabilities are between 0 and 1. Pass what predict_proba returns."
-            )
-        right = _find_right(y_true, y_proba.argmax(axis=1))
+        y_proba = check_probabilities(y_proba)
+        right = find_right(y_true, y_proba.argmax(axis=1))
         return cls._bin(y_proba.max(axis=1), right, n_bins, "accuracy").plot(ax=ax)
 
     @classmethod
@@ -204,7 +202,7 @@ class ReliabilityDisplay(Display):
             return cls.from_predictions(y, y_proba, n_bins=n_bins, ax=ax)
         confidence, labels = estimator.confidence_, estimator.labels_
         if y is not None:
-            observed, kind = _find_right(y, labels), "accuracy"
+            observed, kind = find_right(y, labels), "accuracy"
         else:
             observed, kind = _find_agreement(estimator), "agreement"
         return cls._bin(confidence, observed, n_bins, kind).plot(ax=ax)
@@ -212,19 +210,7 @@ class ReliabilityDisplay(Display):
     @classmethod
     def _bin(cls, confidence, observed, n_bins, kind):
         """Take the means of samples in each bin; those of NaN are left out."""
-        if n_bins < 1:
-            raise ValueError(f"n_bins must be at least 1. Got {n_bins!r}.")
-        is_known = ~np.isnan(observed)
-        # In float64, as means of many float32 are not exact.
-        confidence = confidence[is_known].astype(np.float64)
-        # A bin ends with its upper edge, so that 1 is in the last one.
-        bins = np.ceil(confidence * n_bins).clip(1, n_bins).astype(int) - 1
-        counts = np.bincount(bins, minlength=n_bins)
-        sums = (
-            np.bincount(bins, weights=values, minlength=n_bins)
-            for values in (confidence, observed[is_known])
-        )
-        means = [np.where(counts, s / np.maximum(counts, 1), np.nan) for s in sums]
+        *means, counts = bin_by_confidence(confidence, observed, n_bins)
         return cls(*means, counts=counts, kind=kind)
 
     def plot(self, *, ax: Any = None) -> "ReliabilityDisplay":
@@ -271,12 +257,6 @@ class ReliabilityDisplay(Display):
             if count:
                 style = {"ha": "center", "va": "bottom", "fontsize": 6.5}
                 self.ax_.text(center, 0.01, f"{count:,}", **style)
-
-
-def _find_right(y_true, y_pred):
-    """Return which samples are of the class that their cluster is matched with."""
-    check_consistent_length(y_true, y_pred)
-    return (align_labels(y_true, y_pred) == np.asarray(y_true)).astype(np.float64)
 
 
 def _find_agreement(estimator):

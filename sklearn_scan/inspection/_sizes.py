@@ -70,7 +70,7 @@ class ClusterSizesDisplay(Display):
         labels: ArrayLike,
         confidence: ArrayLike | None = None,
         *,
-        threshold: float = 0.99,
+        threshold: float = 0.9,
         n_clusters: int | None = None,
         ax: Any = None,
     ) -> "ClusterSizesDisplay":
@@ -82,7 +82,7 @@ class ClusterSizesDisplay(Display):
             Cluster numbers, from 0.
         confidence : array-like of shape (n_samples,) or None, default=None
             The largest probability of each sample. None plots the sizes alone.
-        threshold : float, default=0.99
+        threshold : float, default=0.9
             A sample is confident if its probability is greater.
         n_clusters : int or None, default=None
             The number of clusters, where the last ones may be empty.
@@ -115,7 +115,7 @@ class ClusterSizesDisplay(Display):
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, *, threshold: float | None = None, ax: Any = None
+        cls, estimator: Any, *, threshold: float = 0.9, ax: Any = None
     ) -> "ClusterSizesDisplay":
         """Plot the sizes of the clusters that an estimator has found.
 
@@ -123,9 +123,10 @@ class ClusterSizesDisplay(Display):
         ----------
         estimator : SCANClustering
             Fitted.
-        threshold : float or None, default=None
-            A sample is confident if its probability is greater. None for the
-            `threshold` of the estimator.
+        threshold : float, default=0.9
+            A sample is confident if its probability is greater. Not the `threshold` of
+            the estimator, with which probabilities are compared before they are
+            calibrated.
         ax : matplotlib.axes.Axes or None, default=None
             Where to plot; None makes a figure.
 
@@ -146,7 +147,7 @@ class ClusterSizesDisplay(Display):
         return cls.from_predictions(
             estimator.labels_,
             estimator.confidence_,
-            threshold=estimator.threshold if threshold is None else threshold,
+            threshold=threshold,
             n_clusters=len(estimator.prototypes_),
             ax=ax,
         )

@@ -74,7 +74,8 @@ def forget(estimator):
     """
     for name in [n for n in vars(estimator) if n.endswith("_") and n[0] != "_"]:
         delattr(estimator, name)
-    vars(estimator).pop("_backbone", None)
+    for name in ("_backbone", "_known_samples"):
+        vars(estimator).pop(name, None)
 
 
 class BaseEncoder(

@@ -180,7 +180,7 @@ def test_verbose_prints_a_line_per_stage_and_changes_nothing(images, capsys):
     )
     assert " 3 epochs " in lines[0] and lines[0].endswith(f"  found {found:.3f}")
     assert lines[-2].endswith(f"  confident {confident:.3f}")
-    n_sure = np.mean(clusterer.confidence_ > clusterer.threshold)
+    n_sure = clusterer.history_["calibration"][0]["confident"]
     assert lines[-1].endswith(f"clusters  confident {n_sure:.3f}")
     for records in (*clusterer.history_.values(), *silent.history_.values()):
         for record in records:

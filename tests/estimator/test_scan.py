@@ -121,6 +121,7 @@ def test_attributes_have_the_promised_shapes(fitted, digits):
 def test_every_stage_leaves_a_history(fitted):
     epochs = {name: len(records) for name, records in fitted.history_.items()}
     assert epochs.pop("selection") == 3
+    assert epochs.pop("calibration") == 1
     assert epochs == {
         "pretext": 10,
         "head_search": 10,

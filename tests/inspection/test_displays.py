@@ -22,6 +22,7 @@ from sklearn_scan.inspection import (
 )
 from sklearn_scan.inspection._map import arrange, project
 from sklearn_scan.inspection._plotting import _to_oklab, find_cluster_colors
+from sklearn_scan.metrics import expected_calibration_error
 from sklearn_scan.pretext import SimCLR
 
 matplotlib.use("Agg")
@@ -76,7 +77,9 @@ def heights_of(container):
 def test_bars_are_sizes_of_which_a_part_is_confident():
     labels = [0, 1, 1, 2, 2, 2, 2]
     confidence = [0.99, 1, 0.2, 1, 0.999, 0.3, 1]
-    display = ClusterSizesDisplay.from_predictions(labels, confidence, n_clusters=4)
+    display = ClusterSizesDisplay.from_predictions(
+        labels, confidence, threshold=0.99, n_clusters=4
+    )
     sure, others = display.ax_.containers
     assert heights_of(sure) == [3, 1, 0, 0]  # 0.99 is not above the threshold
     assert heights_of(others) == [1, 1, 1, 0]
@@ -93,7 +96,7 @@ def test_sizes_need_no_confidence():
     assert [heights_of(bars) for bars in display.ax_.containers] == [[2, 1]]
 
 
-def test_the_threshold_is_that_of_the_estimator():
+def test_the_threshold_of_confidence_can_be_chosen():
     fitted = Fitted()
     is_sure = fitted.confidence_ > 0.9
     expected = np.bincount(fitted.labels_[is_sure], minlength=4)
@@ -151,6 +154,7 @@ def test_bars_are_accuracies_and_the_error_is_that_of_the_paper():
         assert display.ax_.lines[0].get_xdata()[k] == pytest.approx(mean)
         error += inside.mean() * abs(accuracy - mean)
     assert display.error == pytest.approx(error)
+    assert display.error == expected_calibration_error(y, y_proba, n_bins=8)
     legend = display.ax_.get_legend().get_texts()[0].get_text()
     assert legend == f"accuracy; expected calibration error {error:.3f}"
     assert texts_of(display.ax_) == [f"{n}" for n in display.counts if n]
@@ -252,7 +256,9 @@ def test_curves_of_rows_and_of_a_pretext_alone(blobs, trained):
     rows = SCANClustering(3, n_heads=1, random_state=0).fit(blobs[0])
     display = TrainingCurvesDisplay.from_estimator(rows)
     assert list(display.losses) == ["head_search"]
-    assert display.confident["head_search"] == (rows.confidence_ > 0.99).mean()
+    # Not of `confidence_`, which is calibrated.
+    share = rows.history_["calibration"][0]["confident"]
+    assert display.confident["head_search"] == share
     alone = TrainingCurvesDisplay.from_estimator(trained.pretext_)
     assert list(alone.losses) == ["pretext"]
     assert alone.confident == {}
