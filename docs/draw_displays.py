@@ -78,8 +78,8 @@ def draw_reliability(clusterer, X, y):
     trained.temperature_ = 1.0
     pairs = (trained, "as the network was trained"), (clusterer, "calibrated")
     for ax, (asked, title) in zip(axes, pairs, strict=True):
-        ax.set_title(title, fontsize="medium", loc="left")
         display = ReliabilityDisplay.from_estimator(asked, X, y, ax=ax)
+        ax.set(xlabel=f"confidence, {title}")
     save(display)
 
 

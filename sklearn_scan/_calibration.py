@@ -19,10 +19,10 @@ from sklearn_scan.neighbors import draw_some
 _SHARE = 0.1
 # Samples that are compared, and samples that they are compared with.
 _MOST_ANCHORS = 2000
-_MOST_ROWS = 20_000
-# Temperatures beyond would say that all clusters are equally likely, or that every
-# answer is right.
-_RANGE = (0.25, 32.0)
+_MOST_ROWS = 5000
+# Never surer than the network: there are errors that neighbours do not see. Beyond the
+# highest all clusters would be equally likely.
+_RANGE = (1.0, 32.0)
 
 
 def soften(probabilities, temperature):
@@ -89,7 +89,7 @@ def measure_agreement(labels, rows, metric, share=_SHARE):
     Returns
     -------
     agreement : float
-        The mean over at most 2,000 samples, among at most 20,000.
+        The mean over at most 2,000 samples, among at most 5,000.
     """
     searched = draw_some(len(rows), _MOST_ROWS)
     rows, labels = rows[searched].astype(np.float32), labels[searched]
@@ -121,7 +121,7 @@ def match_confidence(probabilities, confidence):
     Returns
     -------
     temperature : float
-        Between 1/4 and 32.
+        Between 1 and 32.
     """
     # Differences of logits, exact where the largest probability is 1 in float32.
     logits = np.log(probabilities.astype(np.float64).clip(1e-45))
