@@ -97,7 +97,7 @@ def announce_calls():
     tell(_holding.PixelStore, "_add", lambda *_: "decoding")
     tell(Trainer, "train", lambda trainer, stage, identity: stage.name)
     tell(_writing, "_claimed_part", lambda *_: "checkpoint")
-    tell(_writing, "_sync", lambda *_: "checkpoint")
+    tell(_writing, "sync", lambda *_: "checkpoint")
     tell(_cache, "seal", lambda *_: "cache")
 
 
