@@ -9,6 +9,7 @@ from sklearn_scan._disk._writing import (
     check_writable,
     explain_failure,
     read_checked,
+    sync,
     whole_file,
     write_checked,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "explain_failure",
     "hold",
     "read_checked",
+    "sync",
     "whole_file",
     "write_checked",
 ]

@@ -31,7 +31,7 @@ _UNCHANGED = "What was there before is as it was."
 
 
 @contextmanager
-def whole_file(path, what=_UNCHANGED):
+def whole_file(path, what=_UNCHANGED, *, is_synced=True):
     """Yield where to write a file; it takes its place when all of it is on the disk.
 
     Until then a file of this name stays as it is, also where the process is killed or
@@ -43,6 +43,9 @@ def whole_file(path, what=_UNCHANGED):
         A file of this name is replaced. Where it is a link, the link is.
     what : str
         What has become of earlier work, for the error.
+    is_synced : bool, default=True
+        Whether to wait until the content is on the disk. Without, a power cut may leave
+        a damaged file; nothing else can.
 
     Raises
     ------
@@ -53,17 +56,19 @@ def whole_file(path, what=_UNCHANGED):
     try:
         with _claimed_part(path.parent) as part:
             yield part
-            _sync(part)
+            if is_synced:
+                sync(part)
             os.replace(part, path)
-            with suppress(OSError):  # not all file systems have this
-                _sync(path.parent)
+            if is_synced:
+                with suppress(OSError):  # not all file systems have this
+                    sync(path.parent)
     except OSError as error:
         raise explain_failure(error, path, what) from error
 
 
-def write_checked(path, content, what=_UNCHANGED):
+def write_checked(path, content, what=_UNCHANGED, *, is_synced=True):
     """Write bytes, so that `read_checked` sees whether they were damaged."""
-    with whole_file(path, what) as part, open(part, "wb") as file:
+    with whole_file(path, what, is_synced=is_synced) as part, open(part, "wb") as file:
         file.write(_HEAD + _digest(content))
         file.write(content)
 
@@ -156,7 +161,7 @@ def _claimed_part(folder):
             release()
 
 
-def _sync(path):
+def sync(path):
     """Wait until a file, or the list of a folder, is on the disk."""
     is_folder = os.path.isdir(path)
     # Windows writes back what was opened for writing alone, and no folders.

@@ -2,6 +2,8 @@
 """Going on, after an interruption, as if there had been none."""
 
 import io
+import math
+import time
 import types
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +17,7 @@ from sklearn_scan._disk import (
     check_writable,
     hold,
     read_checked,
+    sync,
     write_checked,
 )
 from sklearn_scan._engine._fingerprint import fingerprint
@@ -25,6 +28,10 @@ from sklearn_scan._warnings import warn_user
 # What every module has, and what its weights say already.
 _OF_MODULES = set(vars(torch.nn.Module()))
 
+# Epochs of small data take milliseconds, and a disk takes longer to be waited for. A
+# process that is killed loses nothing by it; a power cut, so many seconds.
+_SECONDS_UNSYNCED = 1.0
+
 _KEPT = "The states before it are kept: the same call goes on from there."
 
 
@@ -33,9 +40,9 @@ class Checkpoint(Callback):
 
     The state holds weights, optimizer, learning rate, generators and records: with it,
     a resumed training repeats the uninterrupted one, on a CPU to the bit. It is written
-    as a whole, with a checksum, beside the state of the epoch before, which is read
-    where the later one is damaged, and deleted when the stage ends. Files hold tensors
-    and primitives alone: reading them runs no code.
+    as a whole, with a checksum, beside the last one that is surely on the disk, which
+    is read where the later one is damaged, and deleted when the stage ends. Files hold
+    tensors and primitives alone: reading them runs no code.
 
     Parameters
     ----------
@@ -53,6 +60,8 @@ class Checkpoint(Callback):
         self.lr_schedule = lr_schedule
         self._state = None
         self._is_damaged = False
+        self._is_synced = True
+        self._synced_at = -math.inf
 
     @contextmanager
     def held(self):
@@ -67,6 +76,7 @@ class Checkpoint(Callback):
             yield self
             # The stage has come to its end, and the last state is safely there.
             if self.path.exists() and not self._is_damaged:
+                sync(self.path)
                 self._before.unlink(missing_ok=True)
 
     @property
@@ -103,7 +113,12 @@ class Checkpoint(Callback):
         written = io.BytesIO()
         torch.save(state, written)
         self._keep_before()
-        write_checked(self.path, written.getbuffer(), _KEPT)
+        now = time.monotonic()
+        self._is_synced = now - self._synced_at >= _SECONDS_UNSYNCED
+        if self._is_synced:
+            self._synced_at = now
+        content = written.getbuffer()
+        write_checked(self.path, content, _KEPT, is_synced=self._is_synced)
 
     @property
     def _scheduler(self):
@@ -115,8 +130,8 @@ class Checkpoint(Callback):
         return self.path.with_suffix(".before.pt")
 
     def _keep_before(self):
-        """Let the last state be the one before, unless it is damaged."""
-        if self._is_damaged:
+        """Let the last state be the one before, unless it may be damaged."""
+        if self._is_damaged or not self._is_synced:
             self._is_damaged = False
             return
         with suppress(FileNotFoundError):
