@@ -43,6 +43,11 @@ OF_LABELS = (
 )
 
 
+def find_name(scorer):
+    """Return a name without the address, which differs between processes."""
+    return getattr(scorer, "__name__", type(scorer).__name__)
+
+
 def quick(n_clusters=3, **params):
     return SCANClustering(
         n_clusters,
@@ -91,7 +96,7 @@ class Silent(BaseEstimator):
     """Cannot answer for new samples."""
 
 
-@pytest.mark.parametrize("scorer", SCORERS, ids=repr)
+@pytest.mark.parametrize("scorer", SCORERS, ids=find_name)
 def test_a_good_fit_beats_a_spoiled_one(fitted, blobs, scorer):
     X, _ = blobs
     spoiled = pickle.loads(pickle.dumps(fitted))
@@ -102,7 +107,7 @@ def test_a_good_fit_beats_a_spoiled_one(fitted, blobs, scorer):
     assert scorer(fitted, X) == scorer(fitted, X, np.zeros(len(X))), "y is ignored"
 
 
-@pytest.mark.parametrize("scorer", SCORERS, ids=repr)
+@pytest.mark.parametrize("scorer", SCORERS, ids=find_name)
 def test_searches_take_scorers(blobs, scorer):
     search = GridSearchCV(
         quick(), {"n_clusters": [2, 3]}, scoring=scorer, cv=2, error_score="raise"
