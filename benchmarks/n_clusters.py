@@ -189,7 +189,8 @@ def ours(space):
 
 def eigengap(space):
     values, _ = find_leading(space.graph, int(space.numbers.max()) + 1)
-    return 2 + int(-np.diff(values[::-1])[1:].argmax())
+    gaps = values[::-1][:-1] - values[::-1][1:]
+    return 2 + int(gaps[1:].argmax())
 
 
 def stability(space):

@@ -81,7 +81,7 @@ def measure(kind, n):
     seconds = time.perf_counter() - started
     parts = {"mining s": mining[0]}
     for stage, records in clusterer.history_.items():
-        if stage != "selection":
+        if "seconds" in records[-1]:
             parts[f"{stage} s"] = records[-1]["seconds"]
     parts["rest s"] = seconds - sum(parts.values())
     data = X.nbytes / 2**30

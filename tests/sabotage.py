@@ -1165,9 +1165,9 @@ FAULTS = [
     ),
     Fault(
         "a page is written over in place",
-        "inspection/_gallery/_page.py",
-        'part = f"{path}.part"',
-        "part = str(path)",
+        "_disk/_writing.py",
+        "            yield part\n            if is_synced:",
+        "            yield path\n            return",
         "gallery",
     ),
     Fault(

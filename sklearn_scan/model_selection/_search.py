@@ -148,7 +148,7 @@ class LabelFreeSearch(
     >>> X = load_digits().data[:300]
     >>> search = LabelFreeSearch(
     ...     SCANClustering(pretext=PCA(random_state=0), n_heads=1, random_state=0),
-    ...     {"pretext__n_components": [2, 10, 20]},
+    ...     {"pretext__n_components": [5, 10, 20]},
     ... ).fit(X)
     >>> search.cv_results_["rank_test_score"].shape
     (3,)

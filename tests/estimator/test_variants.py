@@ -399,8 +399,9 @@ def test_an_interrupted_fit_goes_on_to_the_same_end(
             assert float(seconds) == pytest.approx(last["seconds"], abs=0.2)
     np.testing.assert_array_equal(resumed.confidence_, whole.confidence_)
     for stage, records in whole.history_.items():
-        losses = [record["loss"] for record in records]
-        assert losses == [record["loss"] for record in resumed.history_[stage]]
+        key = "temperature" if stage == "calibration" else "loss"
+        values = [record[key] for record in records]
+        assert values == [record[key] for record in resumed.history_[stage]]
 
 
 def test_a_checkpoint_is_of_one_fit(images, tmp_path):

@@ -705,7 +705,7 @@ def weights():
 def test_a_pretrained_encoder_stays_as_it_is(folder, weights):
     clusterer = cluster(make_tiny(weights=weights)).fit(folder)
     assert are_equal(states_of(clusterer.pretext_.net_.module_.encoder), weights)
-    assert set(clusterer.history_) == {"pretext", "head_search"}
+    assert set(clusterer.history_) == {"pretext", "head_search", "calibration"}
     np.testing.assert_array_equal(
         clusterer.embedding_,
         clusterer.pretext_.embed_samples(
@@ -724,7 +724,7 @@ def test_it_is_trained_where_that_is_asked_for(folder, weights, stage):
     ).fit(folder)
     assert not are_equal(states_of(clusterer.net_.module_.encoder), weights)
     assert are_equal(states_of(clusterer.pretext_.net_.module_.encoder), weights)
-    stages = {"pretext", "head_search", stage, "selection"}
+    stages = {"pretext", "head_search", stage, "selection", "calibration"}
     assert set(clusterer.history_) == stages
     assert clusterer.predict(folder).shape == (N_FILES,)
 
