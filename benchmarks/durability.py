@@ -207,6 +207,7 @@ def play(options, report):
                 float(random.uniform(0, seconds)),
             )
             hit = run(options, folder, (phase, *moment))
+            print(f"killed in {phase}" if hit else f"ended before {phase}", flush=True)
             if hit is not None:
                 hits.append(hit)
         run(options, folder)
