@@ -25,7 +25,7 @@ The routes:
   least a hundredth of the samples.
 
 The sets of role "choose" were looked at while the rule was made, those of role "report"
-were run once, when it was done. Beside the sets of `panel.py` there are five of their
+were not. Beside the sets of `panel.py` there are five of their
 classes, drawn at random; all 26 letters; the irises; and blobs. A file of `--json` is
 taken up: what it holds is not measured again. `--data` measures some sets alone.
 """

@@ -151,6 +151,8 @@ def _count_right(results):
     lines = []
     for role in ("report", "choose"):
         rows = [row for row in results.values() if row["role"] == role]
+        if not rows:
+            continue
         line = {"data": "right", "role": role, "classes": f"of {len(rows)}"}
         for title, column in columns.items():
             rights = [n_clusters.is_right(row[column], row["classes"]) for row in rows]
