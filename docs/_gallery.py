@@ -15,6 +15,7 @@ _PAGES = (
     "rename_merge",
     "confidence",
     "new_images",
+    "diagnose",
     "save",
     "pipeline",
     "search",

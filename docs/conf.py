@@ -61,7 +61,8 @@ autodoc_default_options = {
     "members": True,
     "inherited-members": True,
     # Of scikit-learn's metadata routing, which nothing here takes part in.
-    "exclude-members": "get_metadata_routing,set_fit_request,set_score_request",
+    "exclude-members": "get_metadata_routing,set_fit_request,set_predict_request,"
+    "set_score_request",
 }
 numpydoc_class_members_toctree = False
 numpydoc_show_inherited_class_members = True
@@ -118,6 +119,7 @@ linkcheck_retries = 2
 _ADDRESSES = {
     "sklearn": "https://scikit-learn.org/stable/modules/generated/{name}.html",
     "numpy": "https://numpy.org/doc/stable/reference/generated/{name}.html",
+    "scipy": "https://docs.scipy.org/doc/scipy/reference/generated/{name}.html",
     "torch": "https://docs.pytorch.org/docs/stable/generated/{name}.html",
     "joblib": "https://joblib.readthedocs.io/en/stable/generated/{name}.html",
 }

@@ -79,7 +79,7 @@ def estimate_n_clusters(
 
     See Also
     --------
-    SCANClustering : With ``n_clusters="auto"`` it takes the estimate.
+    sklearn_scan.SCANClustering : With ``n_clusters="auto"`` it takes the estimate.
     sklearn_scan.inspection.NumberOfClustersDisplay : The curve as a picture.
     sklearn_scan.merge_tree : From too many clusters to few.
 

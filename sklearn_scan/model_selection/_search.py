@@ -99,7 +99,7 @@ class LabelFreeSearch(
         Scores with their doubt.
     n_features_in_ : int
         Of the best estimator.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Of the best estimator, where it has any.
 
     Notes
