@@ -95,7 +95,7 @@ def measure(estimator, stability=None, views=()):
         "n_neighbors": neighbors.shape[1],
         "threshold": float(estimator.threshold),
         "confidence": _mean(confidence),
-        "coverage": _mean(is_sure),
+        "coverage": _measure_coverage(estimator, is_sure),
         "agreement": _share(directed.trace(), directed.sum()),
         "agreement_by_chance": float((chance**2).sum()),
         "clusters": clusters,
@@ -210,6 +210,12 @@ def summarize_training(history):
             losses = {"first": float(first["loss"]), "last": float(last["loss"])}
             stages.append({"stage": stage, "epochs": len(records)} | losses | shares)
     return stages
+
+
+def _measure_coverage(estimator, is_sure):
+    """Return the share above `threshold`, before probabilities were calibrated."""
+    calibration = estimator.history_.get("calibration")
+    return calibration[0]["confident"] if calibration else _mean(is_sure)
 
 
 def _mean(values):
