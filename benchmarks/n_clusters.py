@@ -60,10 +60,10 @@ from sklearn_scan._stages._counting import (
     N_PARTS,
     find_first,
     list_numbers,
-    run_kmeans,
     try_numbers,
     weigh_graph,
 )
+from sklearn_scan._stages._partitions import run_kmeans
 from sklearn_scan.model_selection import NumberOfClusters
 from sklearn_scan.neighbors import choose_metric, mine_neighbors
 from sklearn_scan.pretext import SimCLR
@@ -177,7 +177,7 @@ def find_leading(graph, n_vectors):
 def partition(leading, n_clusters):
     vectors = leading[:, -n_clusters:]
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
-    return run_kmeans(vectors / lengths, n_clusters, 0)
+    return run_kmeans(vectors / lengths, n_clusters, n_init=2, seed=0)
 
 
 def ours(space):
@@ -236,7 +236,7 @@ def merging(space):
 def kmeans(space):
     points, numbers = space.points[space.part], space.numbers
     scores = [
-        silhouette_score(points, run_kmeans(points, number, 0))
+        silhouette_score(points, run_kmeans(points, number, n_init=2, seed=0))
         for number in numbers.tolist()
     ]
     return int(numbers[np.argmax(scores)])

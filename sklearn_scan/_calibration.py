@@ -12,6 +12,7 @@ with other estimates.
 import numpy as np
 from scipy.optimize import brentq
 
+from sklearn_scan._stages import unit_rows
 from sklearn_scan.neighbors import draw_some
 
 # The share of its cluster that a sample is compared with: the nearest. The 20 mined
@@ -94,8 +95,7 @@ def measure_agreement(labels, rows, metric, share=_SHARE):
     searched = draw_some(len(rows), _MOST_ROWS)
     rows, labels = rows[searched].astype(np.float32), labels[searched]
     if metric == "cosine":
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)
-        rows = rows / np.where(norms > 0, norms, 1)
+        rows = unit_rows(rows)
     squares = (rows**2).sum(axis=1)
     anchors = draw_some(len(rows), _MOST_ANCHORS)
     sizes, agreement = np.bincount(labels), 0.0

@@ -9,7 +9,6 @@ and the sizes of its clusters, and so is one into a single cluster.
 import warnings
 
 import numpy as np
-from sklearn.metrics import cohen_kappa_score, silhouette_score
 
 from sklearn_scan._typing import Floats, Labels
 
@@ -80,11 +79,9 @@ def pointwise_modularity(labels: Labels, neighbors: Labels) -> np.ndarray:
         The share of its neighbours that are in its cluster, minus that of all samples;
         0 for a sample without neighbours.
     """
-    is_edge = neighbors >= 0
-    n_edges = is_edge.sum(axis=1)
-    n_agreeing = (is_edge & (labels[neighbors] == labels[:, None])).sum(axis=1)
+    agreement = find_agreement(labels, neighbors)
     shares = (np.bincount(labels) / len(labels))[labels]
-    return np.where(n_edges > 0, n_agreeing / np.maximum(n_edges, 1) - shares, 0.0)
+    return np.where(np.isnan(agreement), 0, agreement - shares)
 
 
 def neighbor_information(labels: Labels, neighbors: Labels) -> float:
@@ -125,8 +122,7 @@ def pointwise_information(labels: Labels, neighbors: Labels) -> np.ndarray:
     if len(rows) == 0:
         return np.zeros(n_samples)
     one, other = labels[rows], labels[neighbors[rows, columns]]
-    joint = np.zeros((n_clusters, n_clusters))
-    np.add.at(joint, (one, other), 1 / len(rows))
+    joint = count_links(labels, neighbors, n_clusters) / len(rows)
     # Being near is mutual here, so that a sample that is everyone's neighbour counts
     # as often from either side.
     joint = (joint + joint.T) / 2
@@ -177,8 +173,9 @@ def label_generalization(labels: Labels, rows: Floats) -> float:
         Cohen's kappa of clusters and predictions, at most 1. Members of clusters that
         are too small to be in every fold count as predicted wrongly.
     """
-    # Here, because these imports take a while.
+    # Here, as below, because these imports take a while.
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.metrics import cohen_kappa_score
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     labels = np.unique(labels, return_inverse=True)[1]
@@ -228,9 +225,71 @@ def silhouette(labels: Labels, rows: Floats, metric: str = "euclidean") -> float
     silhouette : float
         Between -1 and 1; -1 for a single cluster, and where every sample is one.
     """
+    from sklearn.metrics import silhouette_score
+
     if not 1 < len(np.unique(labels)) < len(labels):
         return -1.0
     return float(silhouette_score(rows, labels, metric=metric))
+
+
+def find_agreement(labels, neighbors):
+    """Return for each sample the share of its neighbours in its cluster; NaN for none.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_samples,)
+        Clusters.
+    neighbors : ndarray of shape (n_samples, K)
+        Row numbers; -1 stands for none.
+    """
+    is_edge = neighbors >= 0
+    n_edges = is_edge.sum(axis=1)
+    n_agreeing = (is_edge & (labels[neighbors] == labels[:, None])).sum(axis=1)
+    return np.where(n_edges > 0, n_agreeing / np.maximum(n_edges, 1), np.nan)
+
+
+def count_links(labels, neighbors, n_clusters):
+    """Count the neighbours of the members of each cluster, by their cluster.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_samples,)
+        Clusters, as numbers from 0. One without neighbours may have -1.
+    neighbors : ndarray of shape (n_samples, K)
+        Row numbers; -1 stands for none.
+    n_clusters : int
+        How many there are.
+
+    Returns
+    -------
+    links : ndarray of shape (n_clusters, n_clusters), dtype int64
+        Rows are the clusters of samples, columns those of their neighbours.
+    """
+    rows, columns = np.nonzero(neighbors >= 0)
+    pairs = labels[rows] * n_clusters + labels[neighbors[rows, columns]]
+    links = np.bincount(pairs, minlength=n_clusters**2)
+    return links.reshape(n_clusters, n_clusters)
+
+
+def compare_parts(labels, others):
+    """Compare the clusters of two clusterings of the same samples.
+
+    Parameters
+    ----------
+    labels, others : ndarray of shape (n_samples,)
+        Clusters.
+
+    Returns
+    -------
+    similarity : ndarray of shape (n_found, n_others)
+        The Jaccard similarity of every two clusters that have members, in the order of
+        their numbers.
+    """
+    from sklearn.metrics.cluster import contingency_matrix
+
+    both = contingency_matrix(labels, others)
+    either = both.sum(axis=1, keepdims=True) + both.sum(axis=0) - both
+    return both / either
 
 
 def expect_agreement(labels):

@@ -4,7 +4,6 @@
 import copy
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,6 +11,7 @@ from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_scan._criteria import count_links
 from sklearn_scan._nets import ClusterNetwork, MergedHeads
 from sklearn_scan._predict import find_labels
 from sklearn_scan._scan import SCANClustering
@@ -212,28 +212,3 @@ def _measure_closeness(labels, neighbors, n_clusters):
     # An empty cluster stands where the largest does, and is merged with it first.
     standing = np.where(n_links > 0, np.arange(n_clusters), n_links.argmax())
     return shares[standing][:, standing]
-
-
-def count_links(labels: ArrayLike, neighbors: ArrayLike, n_clusters: int) -> Any:
-    """Count the neighbours of the members of each cluster, by their cluster.
-
-    Parameters
-    ----------
-    labels : array-like of shape (n_samples,)
-        Cluster numbers.
-    neighbors : array-like of shape (n_samples, K)
-        Of every sample; -1 stands for none.
-    n_clusters : int
-        How many there are.
-
-    Returns
-    -------
-    links : ndarray of shape (n_clusters, n_clusters)
-        Rows are the clusters of samples, columns those of their neighbours.
-    """
-    labels, neighbors = np.asarray(labels), np.asarray(neighbors)
-    links = np.zeros((n_clusters, n_clusters))
-    is_there = neighbors >= 0
-    anchors = np.broadcast_to(labels[:, None], neighbors.shape)[is_there]
-    np.add.at(links, (anchors, labels[neighbors[is_there]]), 1)
-    return links

@@ -10,10 +10,9 @@ usual there and what is usual everywhere (see `benchmarks/novelty.py`).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
-from sklearn.preprocessing import normalize
 
 from sklearn_scan.neighbors import draw_some
 
@@ -42,7 +41,7 @@ class KnownSamples:
         The novelty of each row, as if it were not among them.
     """
 
-    search: NearestNeighbors | None
+    search: Any
     metric: str
     scale: np.ndarray
     scores: np.ndarray
@@ -50,6 +49,9 @@ class KnownSamples:
     @classmethod
     def learn(cls, rows, metric):
         """Compare rows (n_rows, n_features) with each other."""
+        # Here, as below, because these imports take a while, and few ask for novelty.
+        from sklearn.neighbors import NearestNeighbors
+
         rows = _scale(rows[draw_some(len(rows), _MOST_ROWS)], metric)
         if len(rows) < 2:
             return cls(None, metric, np.zeros(1), np.zeros(1))
@@ -74,4 +76,6 @@ class KnownSamples:
 
 
 def _scale(rows, metric):
+    from sklearn.preprocessing import normalize
+
     return normalize(rows) if metric == "cosine" else rows

@@ -30,7 +30,8 @@ class PredictorMixin(
 ):
     """Mixin for what `SCANClustering` does after `fit`.
 
-    It reads `net_`, `input_spec_`, `neighbors_` and the backbone, and changes nothing.
+    It reads `net_`, `input_spec_`, `neighbors_` and the backbone, and changes nothing
+    that was fitted; it keeps what it has learned of the training samples' novelty.
     """
 
     def predict(self, X: SamplesLike, novelty_rate: float = 0.0) -> Labels:

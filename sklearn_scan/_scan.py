@@ -402,7 +402,7 @@ class SCANClustering(
         else:
             probabilities = infer(network.probabilities, samples.source)
 
-        self._set_results(network, probabilities.numpy(), context.runtime)
+        self._set_results(network, probabilities.numpy(), rows, metric, context.runtime)
         self._spread_results(places)
         console.sum_up("fit", len(X), "sample", self._describe_result())
         task.call_on_fit_task_end(
@@ -504,12 +504,11 @@ class SCANClustering(
         n_found = len(set(self.labels_[self.labels_ >= 0].tolist()))
         return f"{n_found} clusters  confident {share:.3f}"
 
-    def _set_results(self, network, probabilities, runtime):
+    def _set_results(self, network, probabilities, rows, metric, runtime):
         """Set the fitted attributes that follow from the network."""
         self.net_ = make_net(network, self.entropy_weight, runtime)
         self.labels_ = probabilities.argmax(axis=1)
-        rows = self._backbone.compare(self.embedding_)
-        self.temperature_ = find_temperature(probabilities, *rows)
+        self.temperature_ = find_temperature(probabilities, rows, metric)
         self.confidence_ = soften(probabilities, self.temperature_).max(axis=1)
         share = is_confident(probabilities.max(axis=1), self.threshold).mean()
         record = {"temperature": self.temperature_, "confident": float(share)}

@@ -658,8 +658,8 @@ FAULTS = [
     Fault(
         "chance is left in the score",
         "_criteria.py",
-        "n_agreeing / np.maximum(n_edges, 1) - shares",
-        "n_agreeing / np.maximum(n_edges, 1) - 0 * shares",
+        "agreement - shares",
+        "agreement - 0 * shares",
         "wiring",
     ),
     Fault(
@@ -1278,7 +1278,7 @@ FAULTS = [
     ),
     Fault(
         "stability is compared with all members of a cluster",
-        "inspection/_stability.py",
+        "_criteria.py",
         "either = both.sum(axis=1, keepdims=True) + both.sum(axis=0) - both",
         "either = both.sum(axis=1, keepdims=True) + 0 * both",
         "stability",
@@ -1313,9 +1313,9 @@ FAULTS = [
     ),
     Fault(
         "a missing neighbour agrees",
-        "inspection/_reliability.py",
-        "labels[:, None]) & is_there",
-        "labels[:, None])",
+        "_criteria.py",
+        "(is_edge & (labels[neighbors] == labels[:, None]))",
+        "(labels[neighbors] == labels[:, None])",
         "displays",
     ),
     Fault(

@@ -33,6 +33,7 @@ from sklearn_scan._stages._finishing import (
 )
 from sklearn_scan._stages._head_search import search_heads, start_heads
 from sklearn_scan._stages._mining import find_neighbors
+from sklearn_scan._stages._partitions import make_graph, unit_rows
 from sklearn_scan._stages._selection import Selector
 from sklearn_scan._stages._self_labeling import make_confidence_loss, self_label
 
@@ -53,9 +54,11 @@ __all__ = [
     "find_prototypes",
     "list_numbers",
     "make_confidence_loss",
+    "make_graph",
     "make_net",
     "search_heads",
     "self_label",
     "start_heads",
     "try_numbers",
+    "unit_rows",
 ]

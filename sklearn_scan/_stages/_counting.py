@@ -19,7 +19,6 @@ and with merging. They are right less often on the sets on which the rule was ma
 those that had no part in it, stability and merging are right more often.
 """
 
-import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,9 +26,8 @@ import joblib
 import numpy as np
 import torch
 from scipy.sparse import csr_array, diags_array
-from sklearn.exceptions import ConvergenceWarning
 
-from sklearn_scan._stages._partitions import find_eigenvectors
+from sklearn_scan._stages._partitions import find_eigenvectors, run_kmeans, unit_rows
 from sklearn_scan._typing import Labels
 from sklearn_scan.neighbors import mine_neighbors
 
@@ -47,6 +45,8 @@ _PART, _N_COMPONENTS = 0.8, 50
 _TELLING, _NEARLY = 0.1, 0.04
 # The same share for modularities, where the two criteria are compared.
 _NEARLY_MODULAR = 0.02
+# Starts of k-means.
+_N_INIT = 2
 # Parts of the samples, and samples in each, by default.
 N_PARTS, MOST_SAMPLES = 5, 1500
 # An estimate is doubtful if others differ from it by more than so many, and more than
@@ -283,14 +283,14 @@ def _try_part(rows, metric, numbers, random):
     K = min(_K, max(3, int(_K_SHARE * len(rows))), len(rows) - 1)
     graph = weigh_graph(mine_neighbors(rows, K, metric=metric))
     leading = find_eigenvectors(graph, int(numbers.max()))
-    points = _unit_rows(rows) if metric == "cosine" else rows
+    points = unit_rows(rows) if metric == "cosine" else rows
     distances = _measure_distances(points)
     narrow = _project(points)
     silhouettes, modularities = [], []
     for number in numbers.tolist():
         seed = int(random.integers(2**31 - 1))
-        of_graph = run_kmeans(_unit_rows(leading[:, -number:]), number, seed)
-        of_rows = run_kmeans(narrow, number, seed)
+        of_graph = run_kmeans(unit_rows(leading[:, -number:]), number, _N_INIT, seed)
+        of_rows = run_kmeans(narrow, number, _N_INIT, seed)
         pair = [_silhouette(distances, labels) for labels in (of_graph, of_rows)]
         silhouettes.append(np.mean(pair))
         modularities.append(measure_modularity(graph, of_graph))
@@ -322,16 +322,6 @@ def measure_modularity(graph, labels):
     return edges.data[is_within].sum() / degrees.sum() - (shares**2).sum()
 
 
-def run_kmeans(rows, n_clusters, seed):
-    """Return the labels of k-means."""
-    from sklearn.cluster import KMeans
-
-    with warnings.catch_warnings():
-        # Duplicates may be fewer than clusters.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return KMeans(n_clusters, n_init=2, random_state=seed).fit_predict(rows)
-
-
 def _silhouette(distances, labels):
     from sklearn.metrics import silhouette_score
 
@@ -355,8 +345,3 @@ def _project(rows):
     if min(rows.shape) <= _N_COMPONENTS:
         return rows
     return PCA(_N_COMPONENTS, random_state=0).fit_transform(rows)
-
-
-def _unit_rows(rows):
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(lengths > 0, lengths, 1)

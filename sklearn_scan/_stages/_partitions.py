@@ -44,17 +44,19 @@ def find_partitions(rows, neighbors, n_clusters, n_partitions):
     spaces = [rows]
     if has_edges(neighbors):
         spaces.insert(0, embed_graph(neighbors, n_clusters))
-    return [
-        _run_kmeans(spaces[k % len(spaces)], n_clusters, 1 if k > 1 else _N_INIT)
-        for k in range(n_partitions)
-    ]
+    partitions = []
+    for k in range(n_partitions):
+        seed = int(torch.randint(2**31 - 1, ()))
+        n_init = 1 if k > 1 else _N_INIT
+        partitions.append(run_kmeans(spaces[k % len(spaces)], n_clusters, n_init, seed))
+    return partitions
 
 
-def _run_kmeans(rows, n_clusters, n_init):
+def run_kmeans(rows, n_clusters, n_init, seed):
+    """Return the clusters of k-means, without a warning of empty ones."""
     # Here, because this import takes a quarter of a second.
     from sklearn.cluster import KMeans
 
-    seed = int(torch.randint(2**31 - 1, ()))
     kmeans = KMeans(n_clusters, n_init=n_init, random_state=seed)
     with warnings.catch_warnings():
         # Duplicates leave clusters empty, of which `fit` warns in the end.
@@ -68,9 +70,13 @@ def embed_graph(neighbors, n_clusters):
     The leading eigenvectors of the normalised adjacency matrix, each row scaled to
     length one.
     """
-    vectors = find_eigenvectors(make_graph(neighbors), n_clusters)
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(length > 0, length, 1)
+    return unit_rows(find_eigenvectors(make_graph(neighbors), n_clusters))
+
+
+def unit_rows(rows):
+    """Return rows of length one; zeros stay zeros."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(lengths > 0, lengths, 1)
 
 
 def find_eigenvectors(graph, n_vectors):

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_scan._criteria import find_agreement
 from sklearn_scan._typing import SamplesLike
 from sklearn_scan.inspection._plotting import (
     BLUE,
@@ -204,7 +205,7 @@ class ReliabilityDisplay(Display):
         if y is not None:
             observed, kind = find_right(y, labels), "accuracy"
         else:
-            observed, kind = _find_agreement(estimator), "agreement"
+            observed, kind = _compare_neighbors(estimator), "agreement"
         return cls._bin(confidence, observed, n_bins, kind).plot(ax=ax)
 
     @classmethod
@@ -259,16 +260,12 @@ class ReliabilityDisplay(Display):
                 self.ax_.text(center, 0.01, f"{count:,}", **style)
 
 
-def _find_agreement(estimator):
-    """Return the share of neighbours in the cluster of a sample; NaN without any."""
+def _compare_neighbors(estimator):
+    """Return the share of neighbours in the cluster of each sample; NaN for none."""
     neighbors, labels = np.asarray(estimator.neighbors_), estimator.labels_
-    is_there = neighbors >= 0
-    n_neighbors = is_there.sum(axis=1)
-    if not n_neighbors.any():
+    if not (neighbors >= 0).any():
         raise ValueError(
             f"{type(estimator).__name__} has no neighbours to compare with (K=0). Give "
             "the classes of the samples as y."
         )
-    agree = (labels[neighbors] == labels[:, None]) & is_there
-    shares = agree.sum(axis=1) / np.maximum(n_neighbors, 1)
-    return np.where(n_neighbors, shares, np.nan)
+    return find_agreement(labels, neighbors)

@@ -19,7 +19,7 @@ from sklearn_scan._stages import (
     try_numbers,
 )
 from sklearn_scan._typing import RandomState
-from sklearn_scan.neighbors import choose_metric
+from sklearn_scan.model_selection._reading import choose_distance
 
 __all__ = ["estimate_n_clusters"]
 
@@ -120,9 +120,7 @@ def _read_rows(X: Any) -> tuple[np.ndarray, str]:
         check_is_fitted(X, "embedding_")
         # Files that were skipped have no cluster.
         return X._backbone.compare(X.embedding_[X.labels_ >= 0])
-    rows = check_array(X, dtype=np.float32)
-    metric = choose_metric(rows)
-    return (rows - rows.mean(axis=0) if metric == "cosine" else rows), metric
+    return choose_distance(check_array(X, dtype=np.float32))
 
 
 def _check_numbers(numbers: Any, n_samples: int) -> np.ndarray:

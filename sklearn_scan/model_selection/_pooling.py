@@ -7,11 +7,11 @@ samples, and of bootstrap samples, are means of what is computed once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.stats import rankdata
 from sklearn.metrics import pairwise_distances, silhouette_samples
-from sklearn.metrics.cluster import contingency_matrix
 
 from sklearn_scan import _criteria
 from sklearn_scan._typing import Labels
@@ -117,7 +117,8 @@ def rank(
     -------
     ranking : Ranking
     """
-    measured = {name: CRITERIA[name](partitions, spaces) for name in names}
+    seen = Spaces(spaces)
+    measured = {name: CRITERIA[name](partitions, seen) for name in names}
     values = np.mean([_standardize(found) for found in measured.values()], axis=0)
     scores = values.mean(axis=1)
     # Rounded, so that candidates with the same clusters are equal.
@@ -158,15 +159,32 @@ def _bootstrap(values):
 # --- criteria: a value per candidate and sample ------------------------------------
 
 
+@dataclass(frozen=True, eq=False)
+class Spaces:
+    """Embeddings of the same samples.
+
+    Attributes
+    ----------
+    embeddings : sequence of ndarray of shape (n_samples, n_features)
+        The embeddings.
+    """
+
+    embeddings: Sequence[np.ndarray]
+
+    @cached_property
+    def neighbors(self):
+        """The neighbours in each embedding, side by side."""
+        return np.hstack([find_neighbors(rows) for rows in self.embeddings])
+
+
 def measure_information(partitions, spaces):
     """Measure what the cluster of a sample says of its neighbours' clusters.
 
     Of the neighbours of all embeddings. The values of the samples average to their
     mutual information, in nats.
     """
-    neighbors = np.hstack([find_neighbors(rows) for rows in spaces])
     return np.array(
-        [_criteria.pointwise_information(labels, neighbors) for labels in partitions]
+        [_criteria.pointwise_information(each, spaces.neighbors) for each in partitions]
     )
 
 
@@ -175,18 +193,16 @@ def measure_modularity(partitions, spaces):
 
     Of the neighbours of all embeddings.
     """
-    neighbors = np.hstack([find_neighbors(rows) for rows in spaces])
     return np.array(
-        [_criteria.pointwise_modularity(labels, neighbors) for labels in partitions]
+        [_criteria.pointwise_modularity(each, spaces.neighbors) for each in partitions]
     )
 
 
 def measure_consistency(partitions, spaces):
     """Measure the share of neighbours in one cluster, above chance."""
-    neighbors = np.hstack([find_neighbors(rows) for rows in spaces])
     found = []
     for labels in partitions:
-        agreement = (labels[neighbors] == labels[:, None]).mean(axis=1)
+        agreement = _criteria.find_agreement(labels, spaces.neighbors)
         expected = _criteria.expect_agreement(labels)
         rest = 1 - expected
         found.append((agreement - expected) / rest if rest > 0 else 0 * agreement)
@@ -195,7 +211,8 @@ def measure_consistency(partitions, spaces):
 
 def measure_silhouette(partitions, spaces):
     """Measure silhouettes, averaged over embeddings; -1 for a single cluster."""
-    return np.mean([_find_silhouettes(partitions, rows) for rows in spaces], axis=0)
+    found = [_find_silhouettes(partitions, rows) for rows in spaces.embeddings]
+    return np.mean(found, axis=0)
 
 
 def _find_silhouettes(partitions, rows):
@@ -220,17 +237,11 @@ def measure_resemblance(partitions, spaces):
     found = np.zeros((len(partitions), len(partitions[0])))
     for i, labels in enumerate(partitions):
         for j in range(i):
-            alike = _compare_clusters(labels, partitions[j])
+            alike = _criteria.compare_parts(labels, partitions[j])
+            alike = alike[labels, partitions[j]]
             found[i] += alike / n_others
             found[j] += alike / n_others
     return found
-
-
-def _compare_clusters(labels, others):
-    """Return for each sample the Jaccard similarity of its two clusters."""
-    both = contingency_matrix(labels, others)
-    either = both.sum(axis=1, keepdims=True) + both.sum(axis=0) - both
-    return (both / either)[labels, others]
 
 
 CRITERIA = {

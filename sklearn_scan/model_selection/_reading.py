@@ -85,10 +85,14 @@ def find_neighbors(rows):
     """
     if len(rows) < 2:
         return np.empty((len(rows), 0), dtype=np.int64)
-    metric = choose_metric(rows)
-    if metric == "cosine":
-        rows = rows - rows.mean(axis=0)
+    rows, metric = choose_distance(rows)
     return mine_neighbors(rows, count_compared(len(rows)), metric=metric)
+
+
+def choose_distance(rows):
+    """Return rows as distances are taken between them, and the metric."""
+    metric = choose_metric(rows)
+    return (rows - rows.mean(axis=0) if metric == "cosine" else rows), metric
 
 
 def draw(n_samples):

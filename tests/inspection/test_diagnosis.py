@@ -10,8 +10,9 @@ from scipy.sparse import csr_array
 from sklearn.exceptions import NotFittedError
 
 from sklearn_scan import SCANClustering, TrainingConfig, diagnose
+from sklearn_scan._stages import make_graph
 from sklearn_scan.inspection import Diagnosis
-from sklearn_scan.inspection._diagnosis._cuts import cut_pairs, halve, make_graph
+from sklearn_scan.inspection._diagnosis._cuts import cut_pairs, halve
 from sklearn_scan.inspection._diagnosis._findings import Finding, find_views
 from sklearn_scan.inspection._diagnosis._measures import summarize_training
 from sklearn_scan.neighbors import mine_neighbors
@@ -131,6 +132,22 @@ def test_sure_samples_among_others_are_named(blobs_found):
     assert report.record["disagreeing"]["samples"] == [0, 70, 72, 1, 2, 3]
     labels[wrong[2:]] = blobs_found[wrong[2:]]
     assert "disagreeing" not in codes(diagnose(make_fitted(labels)))
+
+
+def test_calibration_changes_nothing_that_is_found(blobs_found):
+    labels = blobs_found.copy()
+    labels[[0, 70]] = 3
+    confidence = np.linspace(0.9, 0.9999, len(labels))
+    confidence[[0, 70]] = [0.9999, 0.95]
+    before, after = make_fitted(labels), make_fitted(labels)
+    before.confidence_, after.confidence_ = confidence, confidence**10
+    after.history_["calibration"] = [{"confident": (confidence > 0.99).mean()}]
+    first, second = (diagnose(each).record for each in (before, after))
+    assert second["coverage"] == first["coverage"] > 0.05
+    assert second["disagreeing"] == first["disagreeing"]
+    assert first["disagreeing"]["samples"] == [0]
+    for one, other in zip(first["clusters"], second["clusters"], strict=True):
+        assert one["coverage"] == other["coverage"]
 
 
 def test_doubt_is_named(blobs_found):

@@ -9,7 +9,7 @@ others may be one; halves that are better separated than clusters may be two.
 """
 
 import numpy as np
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import diags_array
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackError, eigsh
 
@@ -22,36 +22,13 @@ _N_DIRECTIONS = 4
 _SMALL_GRAPH = 600
 
 
-def make_graph(neighbors):
-    """Return the symmetric graph of who is a neighbour of whom; -1 is nobody."""
-    n_samples = len(neighbors)
-    rows, columns = np.nonzero(neighbors >= 0)
-    edges = rows, neighbors[rows, columns]
-    graph = csr_array((np.ones(len(rows)), edges), shape=(n_samples, n_samples))
-    return (graph + graph.T) / 2
-
-
-def count_links(labels, graph, n_clusters):
-    """Add up the edges between clusters, and within them.
-
-    Returns
-    -------
-    links : ndarray of shape (n_clusters, n_clusters)
-        Symmetric.
-    """
-    edges = graph.tocoo()
-    pairs = labels[edges.row] * n_clusters + labels[edges.col]
-    links = np.bincount(pairs, edges.data, minlength=n_clusters**2)
-    return links.reshape(n_clusters, n_clusters)
-
-
 def cut_pairs(links):
     """Compute the conductance of the border of every two clusters.
 
     Parameters
     ----------
     links : ndarray of shape (n_clusters, n_clusters)
-        See `count_links`.
+        The weights of edges between clusters, and within them; symmetric.
 
     Returns
     -------

@@ -5,13 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sklearn_scan._criteria import count_links, find_agreement
 from sklearn_scan._losses import is_confident
-from sklearn_scan.inspection._diagnosis._cuts import (
-    count_links,
-    cut_pairs,
-    halve,
-    make_graph,
-)
+from sklearn_scan._stages import make_graph
+from sklearn_scan.inspection._diagnosis._cuts import cut_pairs, halve
 from sklearn_scan.neighbors import draw_some
 
 # Samples whose neighbours are compared with everybody else.
@@ -60,11 +57,10 @@ def measure(estimator, stability=None, views=()):
     confidence = np.asarray(estimator.confidence_)
     neighbors = np.asarray(estimator.neighbors_)
     n_clusters = len(estimator.prototypes_)
-    is_sure = is_confident(confidence, estimator.threshold)
+    is_sure = _find_sure(estimator, confidence)
     graph = make_graph(neighbors)
-    links = count_links(labels, graph, n_clusters)
-    directed = _count_neighbors(labels, neighbors, n_clusters)
-    cuts = cut_pairs(links)
+    directed = count_links(labels, neighbors, n_clusters)
+    cuts = cut_pairs((directed + directed.T) / 2)
     measures = Measures({})
     clusters = []
     for number in range(n_clusters):
@@ -84,8 +80,8 @@ def measure(estimator, stability=None, views=()):
                 "halves": {"cut": _number(cut), "sizes": sorted(map(len, halves))},
             }
         )
-    agreement = _find_agreement(labels, neighbors)
-    is_odd = is_sure & (agreement < 0.5)
+    # Nobody disagrees where there are no neighbours: NaN is not less.
+    is_odd = is_sure & (find_agreement(labels, neighbors) < 0.5)
     odd = np.flatnonzero(is_odd)
     measures.disagreeing = odd[np.argsort(-confidence[odd], kind="stable")]
     chance = np.bincount(labels, minlength=n_clusters) / max(1, len(labels))
@@ -95,7 +91,7 @@ def measure(estimator, stability=None, views=()):
         "n_neighbors": neighbors.shape[1],
         "threshold": float(estimator.threshold),
         "confidence": _mean(confidence),
-        "coverage": _measure_coverage(estimator, is_sure),
+        "coverage": _mean(is_sure),
         "agreement": _share(directed.trace(), directed.sum()),
         "agreement_by_chance": float((chance**2).sum()),
         "clusters": clusters,
@@ -124,23 +120,6 @@ def _describe_neighbors(number, counts):
         "nearest": nearest if has_other else None,
         "shared": _share(others[nearest], counts.sum()) if has_other else None,
     }
-
-
-def _count_neighbors(labels, neighbors, n_clusters):
-    """Count neighbours, by the cluster of the sample and by their own."""
-    rows, columns = np.nonzero(neighbors >= 0)
-    pairs = labels[rows] * n_clusters + labels[neighbors[rows, columns]]
-    counts = np.bincount(pairs, minlength=n_clusters**2)
-    return counts.reshape(n_clusters, n_clusters)
-
-
-def _find_agreement(labels, neighbors):
-    """Return for each sample the share of its neighbours in its cluster; 1 for none."""
-    is_there = neighbors >= 0
-    is_same = is_there & (labels[neighbors] == labels[:, None])
-    n_neighbors = is_there.sum(axis=1)
-    shares = is_same.sum(axis=1) / np.maximum(n_neighbors, 1)
-    return np.where(n_neighbors, shares, 1)
 
 
 def _list_pairs(cuts):
@@ -212,10 +191,18 @@ def summarize_training(history):
     return stages
 
 
-def _measure_coverage(estimator, is_sure):
-    """Return the share above `threshold`, before probabilities were calibrated."""
+def _find_sure(estimator, confidence):
+    """Return who was above `threshold` before probabilities were calibrated.
+
+    Calibration keeps their number, and hardly changes who is surer than whom.
+    """
     calibration = estimator.history_.get("calibration")
-    return calibration[0]["confident"] if calibration else _mean(is_sure)
+    if not calibration:
+        return is_confident(confidence, estimator.threshold)
+    n_sure = round(calibration[0]["confident"] * len(confidence))
+    is_sure = np.zeros(len(confidence), dtype=bool)
+    is_sure[np.argsort(-confidence, kind="stable")[:n_sure]] = True
+    return is_sure
 
 
 def _mean(values):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sklearn_scan._criteria import count_links
 from sklearn_scan.inspection._map import arrange, project
 
 # Per sample: the clusters of highest probability, and neighbours.
@@ -133,8 +134,8 @@ def find_near(labels, neighbors, probabilities):
     second = np.zeros((n_clusters, n_clusters))
     np.add.at(second, labels, probabilities)
     second /= np.maximum(sizes, 1)[:, None]
-    shares = _count_links(labels, np.asarray(neighbors), n_clusters)
-    shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1)
+    counts = count_links(labels, np.asarray(neighbors), n_clusters)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     # No cluster is near to itself, and an empty one is near to none.
     is_other = (sizes > 0) & ~np.eye(n_clusters, dtype=bool)
     order = np.lexsort((-second, -shares, ~is_other), axis=1)
@@ -142,16 +143,6 @@ def find_near(labels, neighbors, probabilities):
     rows = np.arange(n_clusters)[:, None]
     links = shares[rows, near]
     return np.where(is_other[rows, near], near, -1), links
-
-
-def _count_links(labels, neighbors, n_clusters):
-    """Count the neighbours of the members of each cluster, by their cluster."""
-    starts = np.repeat(labels, neighbors.shape[1])
-    ends = neighbors.ravel()
-    is_there = ends >= 0
-    pairs = starts[is_there] * n_clusters + labels[ends[is_there]]
-    counts = np.bincount(pairs, minlength=n_clusters**2)
-    return counts.reshape(n_clusters, n_clusters).astype(float)
 
 
 def digest_labels(labels, n_clusters):
