@@ -14,6 +14,7 @@ from sklearn_scan._version import __version__
 if TYPE_CHECKING:
     from sklearn_scan._config import TrainingConfig
     from sklearn_scan._inputs import list_images
+    from sklearn_scan._persistence import export_onnx, load, save
     from sklearn_scan._scan import SCANClustering
     from sklearn_scan._settings import config_context, get_config, set_config
 
@@ -22,8 +23,11 @@ __all__ = [
     "TrainingConfig",
     "__version__",
     "config_context",
+    "export_onnx",
     "get_config",
     "list_images",
+    "load",
+    "save",
     "set_config",
 ]
 
@@ -33,8 +37,11 @@ _HOMES = {
     "SCANClustering": "_scan",
     "TrainingConfig": "_config",
     "config_context": "_settings",
+    "export_onnx": "_persistence",
     "get_config": "_settings",
     "list_images": "_inputs",
+    "load": "_persistence",
+    "save": "_persistence",
     "set_config": "_settings",
 }
 _MODULES = {"inspection", "metrics", "neighbors", "pretext", "recipes"}
