@@ -17,8 +17,7 @@ from sklearn_scan._cli._streams import Result, speaking
 def diagnose(run, streams):
     """Say how sure the clusters of a run are, and what may make them better.
 
-    DIR is the folder that `cluster` has written. It must come from somebody whom you
-    trust, as reading the model in it can run any code.
+    DIR is the folder that `cluster` has written, here or elsewhere.
     """
     found = measure(load_model(run / MODEL if run.is_dir() else run))
     return Result(found, "\n".join(_report(found)))

@@ -4,10 +4,10 @@
 import json
 from types import SimpleNamespace
 
-import joblib
 import numpy as np
 import pytest
 
+from sklearn_scan import load
 from sklearn_scan._cli._measuring import measure
 
 
@@ -57,7 +57,7 @@ def test_without_neighbours_nothing_is_said_of_them():
 
 def test_the_report_is_of_the_run(run, finished):
     out = finished[0]
-    model = joblib.load(out / "model.joblib")
+    model = load(out / "model.safetensors")
     record = json.loads(run("diagnose", out, "--json").stdout)
     neighbors_agree = model.labels_[model.neighbors_] == model.labels_[:, None]
     assert record["agreement"] == pytest.approx(neighbors_agree.mean())
