@@ -132,7 +132,7 @@ def _list_places(node):
 
 
 def try_file(path, X, expected):
-    """Load a file and predict; return in one word what came of it."""
+    """Load a file and predict; return in a word or two what came of it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -142,8 +142,8 @@ def try_file(path, X, expected):
         return "refused"
     try:
         is_equal = np.array_equal(loaded.predict_proba(X), expected)
-    except Exception:  # a forged model may not fit together
-        return "unusable"
+    except Exception as error:  # a forged model may not fit together
+        return f"unusable ({type(error).__name__})"
     return "equal" if is_equal else "another model"
 
 
