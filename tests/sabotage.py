@@ -1264,10 +1264,17 @@ FAULTS = [
     ),
     Fault(
         "the model goes on writing into the cache of its run",
-        "_cli/_model.py",
-        "clusterer.pretext_.memory = None",
-        "pass",
-        "cluster predict",
+        "_persistence/_estimators.py",
+        '_OF_ONE_MACHINE = {"device": "auto", "memory": None, "checkpoint": None}',
+        '_OF_ONE_MACHINE = {"device": "auto"}',
+        "saving",
+    ),
+    Fault(
+        "a damaged array of a saved model is not noticed",
+        "_persistence/_file.py",
+        'if _digest(found) != node.get("sha256"):',
+        "if False:",
+        "hostile",
     ),
     Fault(
         "errors on the command line hold control characters",

@@ -39,8 +39,7 @@ from sklearn_scan._cli._streams import Result, speaking
 def gallery(run, folder, out, title, thumbnail_size, overwrite, device, streams):
     """Write the page on which the clusters of a run are looked at and corrected.
 
-    DIR is the folder that `cluster` has written. It must come from somebody whom you
-    trust, as reading the model in it can run any code.
+    DIR is the folder that `cluster` has written.
     """
     run = RunFolder(run)
     summary = run.require()
