@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from torch import nn
 
-from sklearn_scan import SCANClustering, TrainingConfig
+from sklearn_scan import SCANClustering, TrainingConfig, load, save
 from sklearn_scan.pretext import DeepCluster, Pretrained, SimCLR
 
 QUICK = TrainingConfig(epochs=1)
@@ -30,6 +30,31 @@ def make_clusterer(pretext="auto", **options):
     given = {"head_search": QUICK, "self_labeling": None, "n_heads": 2}
     given |= {"random_state": 0, "device": "cpu", "pretext": pretext}
     return SCANClustering(n_clusters=3, **(given | options))
+
+
+def save_and_load(estimator, tmp_path, **options):
+    """Return what becomes of an estimator on the way through a file."""
+    path = tmp_path / "saved.safetensors"
+    save(estimator, path)
+    return load(path, **({"device": "cpu"} | options))
+
+
+def assert_same(found, expected, where=""):
+    """Hold attributes against each other, to the bit, whatever they are."""
+    assert type(found) is type(expected), where
+    if isinstance(expected, np.ndarray):
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected, err_msg=where)
+    elif isinstance(expected, dict):
+        assert list(found) == list(expected), where
+        for key, value in expected.items():
+            assert_same(found[key], value, f"{where}[{key!r}]")
+    elif isinstance(expected, (list, tuple)):
+        assert len(found) == len(expected), where
+        for i, value in enumerate(expected):
+            assert_same(found[i], value, f"{where}[{i}]")
+    elif isinstance(expected, (int, float, str)):
+        assert found == expected or found != found, where
 
 
 def _fit_task(images):

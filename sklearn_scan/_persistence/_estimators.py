@@ -22,13 +22,16 @@ from sklearn_scan._backbone import (
 )
 from sklearn_scan._compat import check_params
 from sklearn_scan._engine import Runtime, wrap_trained
-from sklearn_scan._inputs import InputSpec, Preparation
+from sklearn_scan._inputs import ImageFormat, InputSpec, Preparation, RowFormat
+from sklearn_scan._nets import ClusterNetwork
 from sklearn_scan._persistence._file import RefusedFileError
 from sklearn_scan._persistence._names import find_name, walk_nodes
 from sklearn_scan._persistence._networks import (
+    check_heads,
     decode_module,
     encode_module,
     find_own_named,
+    is_temperature,
 )
 from sklearn_scan._persistence._values import (
     UnsavableError,
@@ -49,8 +52,13 @@ _OF_ONE_MACHINE_ELSEWHERE = {"memory": None}
 # Lists within lists, and estimators within estimators.
 _DEEPEST = 100
 
-# Of scikit-learn: what watches a fit, and a version that is written down elsewhere.
-_LEFT_OUT = {"_skl_callbacks", "_sklearn_version"}
+# Of scikit-learn: what watches a fit, and a version that is written down elsewhere. And
+# what is computed from the embedding when it is asked for.
+_LEFT_OUT = {"_skl_callbacks", "_sklearn_version", "_known_samples"}
+# What has a place of its own in a file, and is no attribute among others.
+_APART = {"net_", "_backbone"}
+# What backbones learn.
+_OF_BACKBONES = {"format", "metric", "center"}
 _BACKBONES = {
     cls.__name__: cls
     for cls in (TrainableBackbone, FrozenBackbone, FixedBackbone, KeptBackbone)
@@ -170,8 +178,7 @@ class EstimatorDecoder:
         if _is_ours(cls):
             check_params(estimator)
         learned = self._decode_all(node["learned"])
-        for name in learned:
-            _check_attribute(cls, name, params)
+        _check_attributes(estimator, learned)
         vars(estimator).update(learned)
         if "network" in node or "input_spec_" in learned:
             _require(isinstance(learned.get("input_spec_"), InputSpec), "input_spec_")
@@ -196,8 +203,10 @@ class EstimatorDecoder:
         if ours is not None:
             _require(isinstance(ours.input_spec_, InputSpec), "pretext_.input_spec_")
         learned = self._decode_all(node["backbone"]["learned"])
-        for name in learned:
-            _check_attribute(cls, name, ())
+        _require(set(learned) <= _OF_BACKBONES, "the backbone")
+        if cls in (FixedBackbone, KeptBackbone):
+            is_format = isinstance(learned.get("format"), (ImageFormat, RowFormat))
+            _require(is_format, "the format of the backbone")
         # Without `__init__`, which asks a pretext for weights that were not stored.
         backbone = cls.__new__(cls)
         given = {"pretext": pretext, "input_spec": clusterer.input_spec_}
@@ -213,23 +222,31 @@ class EstimatorDecoder:
         _require(isinstance(estimator, SCANClustering), "the network")
         pretext = find_encoder(estimator.pretext_)
         module = decode_module(node, self.blocks, pretext)
-        _require(hasattr(module, "probabilities"), "the network")
+        _require(isinstance(module, ClusterNetwork), "the network")
+        check_heads(module.heads)
         return make_net(module, float(estimator.entropy_weight), runtime)
 
 
 def check_clusterer(clusterer):
-    """Refuse results that cannot be those of a fit, where they would be indices."""
+    """Refuse results that cannot be those of a fit: of other sizes, or no indices."""
     n_samples = len(clusterer.embedding_)
     n_clusters = clusterer.net_.module_.heads.n_classes
-    for name, upper in (
-        ("labels_", n_clusters),
-        ("prototypes_", n_samples),
-        ("neighbors_", n_samples),
+    for name, upper, n_rows in (
+        ("labels_", n_clusters, n_samples),
+        ("prototypes_", n_samples, n_clusters),
+        ("neighbors_", n_samples, n_samples),
     ):
         found = getattr(clusterer, name)
         is_index = isinstance(found, np.ndarray) and found.dtype.kind == "i"
         is_index = is_index and (found >= -1).all() and (found < upper).all()
-        _require(is_index, name)
+        _require(is_index and len(found) == n_rows, name)
+    for name, n_axes in (("embedding_", 2), ("confidence_", 1)):
+        found = getattr(clusterer, name)
+        is_float = isinstance(found, np.ndarray) and found.dtype.kind == "f"
+        is_float = is_float and found.ndim == n_axes and len(found) == n_samples
+        _require(is_float, name)
+    _require(clusterer.n_clusters_ == n_clusters, "n_clusters_")
+    _require(is_temperature(clusterer.temperature_), "temperature_")
 
 
 def warn_of_versions(description):
@@ -313,10 +330,19 @@ def _name_class(estimator, path):
         raise UnsavableError(f"{path or 'The estimator'}: {error}.") from error
 
 
-def _check_attribute(cls, name, params):
-    """Refuse names that would change what an estimator does."""
-    is_free = name not in params and not name.startswith("__")
-    _require(is_free and not callable(getattr(cls, name, None)), name)
+def _check_attributes(estimator, names):
+    """Refuse names that would change what an estimator does.
+
+    Those of parameters, whether the file has them or not: what it leaves out, such as a
+    folder of the cache, is not to come in this way.
+    """
+    cls = type(estimator)
+    taken = {*estimator.get_params(deep=False), *_LEFT_OUT, *_APART}
+    for name in names:
+        is_of_class = callable(getattr(cls, name, None))
+        if _is_ours(cls):
+            is_of_class = hasattr(cls, name)
+        _require(not (name in taken or name.startswith("__") or is_of_class), name)
 
 
 def _require(is_right, what):

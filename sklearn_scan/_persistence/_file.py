@@ -9,6 +9,7 @@ The description is JSON, kept as an array of bytes like all others.
 import hashlib
 import json
 import os
+import re
 import stat
 import struct
 from dataclasses import dataclass, field
@@ -36,6 +37,16 @@ _SLACK = 2**20
 # Types of arrays, as numpy and torch name them.
 _TYPES = {"bool", "float16", "bfloat16", "float32", "float64"}
 _TYPES |= {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+
+
+# What other files begin with that may be passed in place of one.
+_OTHERS = {
+    b"\x80": "a pickle. If you trust it, joblib.load or pickle reads it; saving what "
+    "that returns makes a file that needs no trust",
+    b"PK\x03\x04": "a zip, as torch.save writes. `load` reads estimators, and the "
+    "weights of a network are for the parameter `weights` of Pretrained",
+    b"\x89HDF": "a file of HDF5",
+}
 
 
 class RefusedFileError(ValueError):
@@ -229,6 +240,8 @@ def _digest(tensor):
 
 def _read_bytes(path):
     """Read a file into memory, if it is one and there is room."""
+    if os.path.isdir(path):
+        raise RefusedFileError("it is a folder, and no regular file")
     # On a pipe one would wait; Windows has no such flag, and another that it needs.
     flags = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, os.O_RDONLY | flags)
@@ -251,7 +264,12 @@ def _read_metadata(data):
         raise RefusedFileError("it ends before it has begun")
     (n_bytes,) = struct.unpack("<Q", data[:8])
     if not 2 <= n_bytes <= len(data) - 8 or data[8:9] != b"{":
-        raise RefusedFileError("it is no file of safetensors, or not all of it")
+        kinds = (
+            f": it seems to be {_OTHERS[b]}" for b in _OTHERS if data.startswith(b)
+        )
+        raise RefusedFileError(
+            f"it is no file of safetensors{next(kinds, ', or not all of it')}"
+        )
     header = parse_json(data[8 : 8 + n_bytes], "its header")
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
     if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT:
@@ -266,12 +284,18 @@ def _check_version(metadata):
     if not (isinstance(text, str) and text.isascii() and text.isdecimal()):
         raise RefusedFileError("it does not say which version of the format it has")
     if text != str(FORMAT_VERSION):
-        writer = str(metadata.get("sklearn_scan"))[:20]
+        writer = read_release(metadata.get("sklearn_scan"))
         raise RefusedFileError(
             f"it has version {text[:20]} of the format, written by sklearn_scan "
             f"{writer}, and sklearn_scan {__version__} reads version {FORMAT_VERSION}. "
             f"Install sklearn_scan {writer} or a later release to load it"
         )
+
+
+def read_release(text):
+    """Return the number of a release; what is none is not repeated in messages."""
+    is_release = isinstance(text, str) and re.fullmatch(r"[\w.+!-]{1,30}", text)
+    return text if is_release else "of unknown release"
 
 
 def _without_twins(pairs):

@@ -10,7 +10,9 @@ from sklearn.base import BaseEstimator
 
 from sklearn_scan._persistence._file import RefusedFileError
 
-_OURS = ("sklearn_scan", "sklearn_scan.pretext")
+_OURS = ("sklearn_scan", "sklearn_scan.pretext", "sklearn_scan.model_selection")
+# They hold no estimators, and importing them may change others.
+_NOT_ASKED = {"experimental", "externals"}
 
 
 def find_name(item):
@@ -152,7 +154,7 @@ def _is_ufunc(found):
 def _is_of_sklearn(module):
     package, *parts = module.split(".")
     are_public = all(p.isidentifier() and p[0] != "_" and p != "tests" for p in parts)
-    is_listed = bool(parts) and parts[0] in sklearn.__all__
+    is_listed = bool(parts) and parts[0] in {*sklearn.__all__} - _NOT_ASKED
     return package == "sklearn" and is_listed and are_public
 
 

@@ -7,7 +7,7 @@ made it, and given its weights; so a file needs no class of torchvision, of timm
 the user, and knows nothing of what is inside of them.
 """
 
-import importlib
+import math
 
 import torch
 from torch import nn
@@ -15,17 +15,37 @@ from torch import nn
 from sklearn_scan._engine import Runtime
 from sklearn_scan._nets import (
     ENCODERS,
+    ClusterNetwork,
     Encoder,
+    LinearHeads,
+    MergedHeads,
+    UnitLength,
     build_encoder,
     build_network,
     wrap_network,
 )
 from sklearn_scan._persistence._file import RefusedFileError
 from sklearn_scan._persistence._values import UnsavableError
+from sklearn_scan.pretext._deep_cluster import ClusteredNetwork
 from sklearn_scan.pretext._named import find_named
+from sklearn_scan.pretext._pretrained import TrainedEncoder
 
-# Whose modules are written down part by part.
-_PARTS_OF_TORCH = {cls.__name__: cls for cls in (nn.Sequential, nn.Identity, nn.Linear)}
+# What is written down part by part, and all that a file may ask for by name.
+_PARTS = {
+    cls.__name__: cls
+    for cls in (
+        ClusterNetwork,
+        ClusteredNetwork,
+        Encoder,
+        LinearHeads,
+        MergedHeads,
+        TrainedEncoder,
+        UnitLength,
+        nn.Identity,
+        nn.Linear,
+        nn.Sequential,
+    )
+}
 _INTERNAL = set(vars(nn.Module()))
 # Larger images would make an encoder of any name fill the memory.
 _LARGEST_IMAGE = 4096
@@ -86,7 +106,9 @@ def decode_module(node, blocks, pretext):
     """
     if node["module"] == "encoder":
         return _decode_encoder(node, blocks, pretext).eval()
-    cls = _find_part(node["module"])
+    cls = _PARTS.get(str(node["module"]))
+    if cls is None:
+        raise RefusedFileError(f"{node['module']!r} is no module of sklearn_scan")
     module = cls.__new__(cls)
     nn.Module.__init__(module)
     for name, value in node["settings"].items():
@@ -99,6 +121,47 @@ def decode_module(node, blocks, pretext):
         _check_setting(cls, name)
         module.add_module(name, decode_module(child, blocks, pretext))
     return module.eval()
+
+
+def check_heads(heads):
+    """Refuse heads of which the numbers do not fit to each other.
+
+    An index out of bounds would be an error that ends all work on a GPU.
+    """
+    while isinstance(heads, MergedHeads):
+        _check_merged(heads)
+        heads = heads.heads
+    is_right = isinstance(heads, LinearHeads) and isinstance(heads.linear, nn.Linear)
+    _require(is_right and _are_counts(heads), "the heads")
+    n_outputs = heads.n_heads * heads.n_classes
+    weight, bias = heads.linear.weight, heads.linear.bias
+    is_right = weight.ndim == 2 and len(weight) == n_outputs
+    _require(is_right and bias.shape == (n_outputs,), "the heads")
+
+
+def is_temperature(value):
+    """Say whether logits can be divided by a value."""
+    return type(value) is float and 0 < value < math.inf
+
+
+def _check_merged(heads):
+    below, groups = heads.heads, heads.groups
+    is_right = isinstance(below, (LinearHeads, MergedHeads)) and _are_counts(heads)
+    _require(is_right and _are_counts(below), "the merged heads")
+    _require(heads.n_heads == below.n_heads, "the merged heads")
+    is_right = groups.dtype == torch.int64 and groups.shape == (below.n_classes,)
+    is_right = is_right and 0 <= groups.min() and groups.max() < heads.n_classes
+    _require(is_right and is_temperature(heads.temperature), "the merged heads")
+
+
+def _are_counts(heads):
+    numbers = (heads.n_heads, heads.n_classes)
+    return all(type(number) is int and number > 0 for number in numbers)
+
+
+def _require(is_right, what):
+    if not is_right:
+        raise RefusedFileError(f"{what} of the network cannot be what they are")
 
 
 def make_encoder(pretext, n_features):
@@ -150,8 +213,8 @@ def _decode_encoder(node, blocks, pretext):
         odd = sorted(set(expected) ^ set(node["weights"]))
         raise RefusedFileError(
             f"the network of encoder={pretext.encoder!r} has other weights than the "
-            f"file: {', '.join(odd[:3])}. It may be another release of a library, or "
-            "another function, than the one that it was saved with"
+            f"file: {', '.join(map(repr, odd[:3]))}. It may be another release of a "
+            "library, or another function, than the one that it was saved with"
         )
     for name, weight in node["weights"].items():
         state[name] = blocks.read_tensor(weight)
@@ -199,27 +262,12 @@ def _encode_weights(module, blocks, path):
 
 def _name_part(module, path):
     cls = type(module)
-    if _PARTS_OF_TORCH.get(cls.__name__) is cls:
+    if _PARTS.get(cls.__name__) is cls:
         return cls.__name__
-    if cls.__module__.partition(".")[0] == "sklearn_scan":
-        return f"{cls.__module__}:{cls.__qualname__}"
     raise UnsavableError(
         f"{path} cannot be saved: it is a {cls.__module__}.{cls.__name__}, outside of "
         "an encoder."
     )
-
-
-def _find_part(name):
-    if name in _PARTS_OF_TORCH:
-        return _PARTS_OF_TORCH[name]
-    module, _, qualname = str(name).partition(":")
-    parts = module.split(".")
-    if parts[0] == "sklearn_scan" and not any(p.startswith("__") for p in parts):
-        found = getattr(importlib.import_module(module), qualname, None)
-        is_module = isinstance(found, type) and issubclass(found, nn.Module)
-        if is_module and found.__module__ == module:
-            return found
-    raise RefusedFileError(f"{name!r} is no module of sklearn_scan")
 
 
 def _encode_settings(module, path):

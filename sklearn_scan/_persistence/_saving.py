@@ -17,6 +17,7 @@ from sklearn_scan._persistence._file import (
     Blocks,
     RefusedFileError,
     read_file,
+    read_release,
     write_file,
 )
 from sklearn_scan._persistence._names import Names
@@ -137,7 +138,7 @@ def load(path: PathLike, *, trusted: Any = (), device: Device = "auto") -> Any:
     --------
     save : Writes the file, and has an example.
     """
-    names = Names(trusted)
+    names, description = Names(trusted), None
     Runtime.resolve(device, "float32")  # raises where there is no such device
     try:
         description, blocks = read_file(path)
@@ -156,17 +157,27 @@ def load(path: PathLike, *, trusted: Any = (), device: Device = "auto") -> Any:
     except (Exception, RecursionError) as error:
         raise RefusedFileError(
             f"{os.fspath(path)!r} is refused: its description does not fit together "
-            f"({type(error).__name__}: {error})."
+            f"({type(error).__name__}: {error}).{_compare_release(description)}"
         ) from error
     warn_of_versions(description)
     return estimator
 
 
+def _compare_release(description):
+    """Say by which release a file was written, if it was another than this."""
+    versions = description.get("versions") if isinstance(description, dict) else None
+    found = versions.get("sklearn_scan") if isinstance(versions, dict) else None
+    if found == __version__:
+        return ""
+    writer = read_release(found)
+    return f" It was written by sklearn_scan {writer}; this is {__version__}."
+
+
 def _refuse_untrusted(untrusted):
     if untrusted:
         raise RefusedFileError(
-            f"it asks for {', '.join(map(repr, untrusted))}, which is neither of "
-            "sklearn_scan nor of scikit-learn, and is imported and called when it is "
+            f"it asks for {', '.join(map(repr, untrusted))}, which is no estimator of "
+            "sklearn_scan or of scikit-learn, and is imported and called when it is "
             f"loaded. If you trust it, pass trusted={untrusted!r}"
         )
 

@@ -6,8 +6,6 @@ an object with a "type".
 """
 
 import dataclasses
-import importlib
-import json
 import math
 import os
 from functools import partial
@@ -18,12 +16,15 @@ from scipy import sparse
 from sklearn.utils import Bunch
 
 from sklearn_scan._inputs import ImageFormat, InputSpec, Preparation, RowFormat
-from sklearn_scan._persistence._file import RefusedFileError, parse_json
+from sklearn_scan._persistence._file import RefusedFileError
 from sklearn_scan._persistence._names import find_name
 
 # Longer lists of strings, such as paths, are kept as an array.
 _MOST_STRINGS = 100
-_RANDOM_STATE = ("MT19937", np.ndarray, int, int, float)
+# Of an array of strings, each of which takes what the longest does.
+_MOST_BYTES_OF_STRINGS = 2**28
+# What a generator of numpy keeps; the last place in it is not checked by numpy.
+_N_WORDS = 624
 # Of one image or row; a network is tried on two of them.
 _MOST_VALUES = 2**26
 
@@ -127,9 +128,7 @@ def _encode_number(value):
 def _encode_sequence(value, blocks, path, encode):
     items = list(value)
     if len(items) > _MOST_STRINGS and all(type(item) is str for item in items):
-        text = np.frombuffer(json.dumps(items).encode(), dtype=np.uint8)
-        node = {"type": "strings", "text": blocks.add(text, path)}
-        return node | {"kind": type(value).__name__}
+        return _encode_strings(items, blocks, path) | {"kind": type(value).__name__}
     nodes = [encode(item, f"{path}[{i}]") for i, item in enumerate(items)]
     if type(value) is list:
         return nodes
@@ -141,12 +140,25 @@ def _encode_sequence(value, blocks, path, encode):
     )
 
 
+def _encode_strings(items, blocks, path):
+    # Names of files that are no UTF-8 have lone surrogates.
+    parts = [item.encode("utf-8", "surrogatepass") for item in items]
+    text = np.frombuffer(b"".join(parts), dtype=np.uint8)
+    ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
+    nodes = {"text": blocks.add(text, path), "ends": blocks.add(ends, f"{path}.ends")}
+    return {"type": "strings"} | nodes
+
+
 def _encode_dict(value, path, encode):
+    kind = "Bunch" if isinstance(value, Bunch) else "dict"
+    strings = (*value, *value.values())
+    if len(value) > _MOST_STRINGS and all(type(each) is str for each in strings):
+        parts = {"keys": list(value), "values": list(value.values())}
+        return {"type": kind} | {n: encode(p, f"{path}.{n}") for n, p in parts.items()}
     items = [
         [encode(key, f"a key of {path}"), encode(item, f"{path}[{key!r}]")]
         for key, item in value.items()
     ]
-    kind = "Bunch" if isinstance(value, Bunch) else "dict"
     return {"type": kind, "items": items}
 
 
@@ -154,6 +166,11 @@ def _encode_array(value, blocks, path, encode):
     is_tensor = isinstance(value, torch.Tensor)
     if not is_tensor and value.dtype.kind in "OUT":
         # Names of columns, classes: what numpy has no numbers for.
+        if value.dtype.kind == "U" and value.nbytes > _MOST_BYTES_OF_STRINGS:
+            raise UnsavableError(
+                f"{path} cannot be saved: it takes {value.nbytes:,} bytes, as each of "
+                "its strings takes what the longest does. Make it of type object."
+            )
         items = encode(value.ravel().tolist(), path)
         kind = "object" if value.dtype.kind in "OT" else "str"
         shape = list(value.shape)
@@ -186,12 +203,12 @@ def _add(blocks, values, path):
 
 def _encode_record(value, path, encode):
     cls = type(value)
-    if cls.__module__.partition(".")[0] != "sklearn_scan":
+    if _RECORDS.get(cls.__name__) is not cls:
         raise UnsavableError(f"{path} cannot be saved: it is a {cls.__name__}.")
     fields = [field.name for field in dataclasses.fields(value) if field.init]
     return {
         "type": "record",
-        "name": f"{cls.__module__}:{cls.__qualname__}",
+        "name": cls.__name__,
         "fields": {f: encode(getattr(value, f), f"{path}.{f}") for f in fields},
     }
 
@@ -206,22 +223,32 @@ def _decode_scalar(node, blocks, names, decode):
 
 
 def _decode_strings(node, blocks, names, decode):
-    text = blocks.read_array(node.get("text"))
-    items = parse_json(text.tobytes(), "a list of strings")
-    are_strings = isinstance(items, list) and all(type(i) is str for i in items)
-    if not are_strings:
-        raise RefusedFileError("a list of strings holds something else")
-    return _CONTAINERS[node["kind"]](items)
+    text, ends = blocks.read_array(node["text"]), blocks.read_array(node["ends"])
+    starts = np.concatenate([[0], ends[:-1]])
+    is_right = text.dtype == np.uint8 and ends.dtype == np.int64
+    is_right = is_right and text.ndim == ends.ndim == 1 and ends[-1] == len(text)
+    if not is_right or (starts > ends).any():
+        raise RefusedFileError("a list of strings is not cut where they end")
+    text = text.tobytes()
+    return _CONTAINERS[node["kind"]](
+        text[start:end].decode("utf-8", "surrogatepass")
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+    )
 
 
 def _decode_dict(node, blocks, names, decode):
-    pairs = [(decode(key), decode(value)) for key, value in node["items"]]
+    if "keys" in node:
+        pairs = list(zip(decode(node["keys"]), decode(node["values"]), strict=True))
+    else:
+        pairs = [(decode(key), decode(value)) for key, value in node["items"]]
     return dict(pairs) if node["type"] == "dict" else Bunch(**dict(pairs))
 
 
 def _decode_objects(node, blocks, names, decode):
     items = decode(node["items"])
     if node["kind"] == "str":
+        if 4 * max(map(len, items), default=0) * len(items) > _MOST_BYTES_OF_STRINGS:
+            raise RefusedFileError("an array of strings takes too much memory")
         return np.array(items, dtype=str).reshape(node["shape"])
     array = np.empty(len(items), dtype=object)
     array[:] = items
@@ -236,13 +263,15 @@ def _decode_sparse(node, blocks, names, decode):
 
 
 def _decode_random_state(node, blocks, names, decode):
-    state = decode(node["state"])
-    is_state = len(state) == len(_RANDOM_STATE) and state[0] == _RANDOM_STATE[0]
-    kinds = zip(state[1:], _RANDOM_STATE[1:], strict=True) if is_state else [(0, str)]
-    if not all(isinstance(value, kind) for value, kind in kinds):
+    name, words, place, has_gauss, gauss = decode(node["state"])
+    is_state = name == "MT19937" and isinstance(words, np.ndarray)
+    is_state = is_state and words.dtype == np.uint32 and words.shape == (_N_WORDS,)
+    # Beyond it numpy would read, and write, memory of others.
+    is_state = is_state and type(place) is int and 0 <= place <= _N_WORDS
+    if not is_state or has_gauss not in (0, 1) or not _is_finite(gauss):
         raise RefusedFileError("a generator of random numbers has another state")
     generator = np.random.RandomState()
-    generator.set_state(tuple(state))
+    generator.set_state((name, words, place, has_gauss, gauss))
     return generator
 
 
@@ -254,26 +283,13 @@ def _decode_dtype(node, blocks, names, decode):
 
 
 def _decode_record(node, blocks, names, decode):
-    cls = _find_record(node.get("name"))
+    cls = _RECORDS.get(str(node.get("name")))
+    if cls is None:
+        raise RefusedFileError(f"{node.get('name')!r} is no record of sklearn_scan")
     fields = {name: decode(value) for name, value in dict(node["fields"]).items()}
     if check := _CHECKS.get(cls):
         check(fields)
     return cls(**fields)
-
-
-def _find_record(name):
-    """Return a data class of this library, which holds data and does nothing."""
-    module, _, qualname = str(name).partition(":")
-    parts = module.split(".")
-    if parts[0] == "sklearn_scan" and not any(p.startswith("__") for p in parts):
-        try:
-            found = getattr(importlib.import_module(module), qualname, None)
-        except ImportError:
-            found = None
-        is_record = isinstance(found, type) and dataclasses.is_dataclass(found)
-        if is_record and found.__module__ == module:
-            return found
-    raise RefusedFileError(f"{name!r} is no record of sklearn_scan")
 
 
 def _decode_partial(node, blocks, names, decode):
@@ -307,11 +323,22 @@ def _check_spec(fields):
     paths = fields["paths"]
     are_paths = isinstance(paths, list) and all(isinstance(p, str) for p in paths)
     _require(paths is None or are_paths, "paths")
+    _require(type(fields["is_lazy"]) is bool, "is_lazy")
+    skipped = fields["skipped"]
+    if skipped is not None:
+        reasons = [*skipped, *skipped.values()] if isinstance(skipped, dict) else [None]
+        _require(all(isinstance(reason, str) for reason in reasons), "skipped")
+        _require(are_paths and set(skipped) <= set(paths), "skipped")
 
 
 def _check_preparation(fields):
     _check_shape(fields["image_shape"], ranks=(2, 3))
     _require(fields["crop"] is None, "crop")
+    _require(isinstance(fields["name"], str), "name")
+    for name in ("mean", "std"):
+        values = fields[name]
+        is_tuple = isinstance(values, tuple) and all(map(_is_finite, values))
+        _require(values is None or is_tuple, name)
 
 
 def _check_shape(shape, ranks):
@@ -358,6 +385,9 @@ _CHECKS = {
     InputSpec: _check_spec,
     Preparation: _check_preparation,
 }
+
+# All that a file may ask for: data classes that hold data and do nothing.
+_RECORDS = {cls.__name__: cls for cls in _CHECKS}
 
 _DECODERS = {
     "float": lambda node, *_: float(node["value"]),

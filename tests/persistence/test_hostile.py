@@ -7,14 +7,18 @@ import pickle
 import struct
 import zipfile
 
+import joblib
 import numpy as np
 import pytest
+import torch
 from mutations import forge, run
 from safetensors.numpy import save_file
+from sklearn.base import clone
 
-from sklearn_scan import load, save
+from sklearn_scan import load, merge, save
 from sklearn_scan.pretext import SimCLR
 
+RESULTS = ["labels_", "confidence_", "neighbors_", "prototypes_"]
 OS_SYSTEM = {"type": "function", "name": "os:system"}
 
 
@@ -77,11 +81,21 @@ def test_other_files_of_safetensors_and_zips(tmp_path):
     refuse(tmp_path / "zip", "no file of safetensors")
 
 
+def test_a_folder(tmp_path):
+    refuse(tmp_path, "it is a folder, and no regular file")
+
+
+def test_a_pickle_says_what_reads_it(fit, tmp_path):
+    joblib.dump(fit("rows")[0], tmp_path / "model.joblib")
+    refuse(tmp_path / "model.joblib", "a pickle. If you trust it, joblib.load")
+    torch.save({}, tmp_path / "weights.pth")
+    refuse(tmp_path / "weights.pth", "parameter `weights` of Pretrained")
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe with a name")
 def test_what_is_no_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     refuse(tmp_path / "pipe", "no regular file")
-    refuse(tmp_path, "no regular file")
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "missing")
 
@@ -102,6 +116,25 @@ def test_a_newer_format_says_what_reads_it(saved):
 
     rewrite_header(saved / "PCA", change)
     refuse(saved / "PCA", r"version 2 of the format.*Install sklearn_scan 3\.1\.4")
+
+
+def test_a_newer_release_of_the_same_format_is_named(saved):
+    def change(description):
+        description["versions"]["sklearn_scan"] = "3.1.4"
+        description["estimator"]["params"]["new_parameter"] = 1
+
+    refuse_forged(saved, change, r"new_parameter.*written by sklearn_scan 3\.1\.4")
+
+
+def test_messages_hold_no_control_characters(saved):
+    def change(header):
+        header["__metadata__"] |= {"format_version": "2", "sklearn_scan": "\x1b[2J"}
+        return header
+
+    rewrite_header(saved / "PCA", change)
+    with pytest.raises(ValueError, match="unknown release") as caught:
+        load(saved / "PCA")
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(
@@ -139,6 +172,14 @@ def test_a_checksum_is_of_each_array(saved):
     data[begin + offset] ^= 1
     path.write_bytes(data)
     refuse(path, "checksum of the array.*damaged")
+
+
+def scalar(dtype, value):
+    return {"type": "scalar", "dtype": dtype, "value": value}
+
+
+def record(name):
+    return {"type": "record", "name": name, "fields": {}}
 
 
 def set_node(*keys, value):
@@ -197,6 +238,25 @@ def test_nothing_is_called_that_is_not_trusted(name, saved, monkeypatch):
         (set_node("learned", "labels_", "block", value="../labels"), "no array"),
         (set_node("learned", "labels_", "type", value="pickle"), "not known"),
         (set_node("learned", "x_", value=[[]] * 3 + [{"type": "os"}]), "not known"),
+        (set_node("learned", "net_", value={"type": "dict", "items": []}), "net_ is"),
+        (set_node("learned", "_backbone", value=None), "_backbone is not what"),
+        (set_node("learned", "_known_samples", value=None), "_known_samples is not"),
+        (set_node("learned", "_skl_callbacks", value=[]), "_skl_callbacks is not"),
+        (set_node("learned", "_parameter_constraints", value=[]), "constraints is not"),
+        (set_node("learned", "temperature_", value=0.0), "temperature_ is not what"),
+        (set_node("learned", "n_clusters_", value=2), "n_clusters_ is not what"),
+        (set_node("backbone", "learned", "open", value=1), "the backbone is not what"),
+        (set_node("backbone", "learned", "format", value=1), "the format of the"),
+        (set_node("params", "threshold", value=float("nan")), "NaN is no JSON"),
+        (set_node("params", "threshold", value=-float("inf")), "-Infinity is no JSON"),
+        (set_node("learned", "x_", value=scalar("int8", "300")), "does not fit"),
+        (set_node("learned", "x_", value=scalar("int64", "9" * 5000)), "does not fit"),
+        (set_node("learned", "x_", value=scalar("object", "1")), "no type of a number"),
+        (set_node("learned", "x_", value=record("Table")), "no record"),
+        (set_node("learned", "x_", value=record("sklearn_scan._cli:R")), "no record"),
+        (set_node("network", "module", value="SelfLabelingNetwork"), "no module"),
+        (set_node("network", "module", value="Identity"), "is not what it can be"),
+        (set_node("network", "children", "heads", "module", value="Linear"), "heads"),
     ],
 )
 def test_a_description_is_held_against_what_it_can_be(change, said, saved):
@@ -226,6 +286,98 @@ def test_indices_beyond_the_samples(fit, saved):
     model.neighbors_[0, 0] = 10**6
     save(model, saved / "PCA")
     refuse(saved / "PCA", "neighbors_ is not what")
+
+
+@pytest.mark.parametrize("name", ["memory", "checkpoint", "device", "threshold"])
+def test_no_parameter_comes_in_as_an_attribute(name, saved):
+    """Those of one machine are not taken from a file, the folder of a cache above all.
+
+    What is in such a folder are pickles.
+    """
+
+    def change(description):
+        del description["estimator"]["params"][name]
+        learned(description)[name] = "/tmp/elsewhere"
+
+    refuse_forged(saved, change, f"{name} is not what")
+
+
+@pytest.mark.parametrize("place", [-1, 625, 2**20, True, 1.0])
+def test_a_generator_reads_no_memory_of_others(place, fit, tmp_path):
+    model = clone(fit("rows")[0]).set_params(random_state=np.random.RandomState(0))
+    path = tmp_path / "saved"
+    save(model, path)
+    assert load(path).random_state.randint(99) == np.random.RandomState(0).randint(99)
+
+    def change(description):
+        description["estimator"]["params"]["random_state"]["state"][2] = place
+
+    path.write_bytes(forge(path.read_bytes(), change))
+    refuse(path, "random numbers has another state")
+
+
+@pytest.mark.parametrize("change", ["group", "missing", "type", "temperature", "count"])
+def test_merged_heads_that_do_not_fit_together(change, fit, tmp_path):
+    path = tmp_path / "saved"
+    merged = merge(fit("rows")[0], [[0, 1]])
+    heads = merged.net_.module_.heads
+    if change == "group":
+        heads.groups = heads.groups + 1
+    elif change == "missing":
+        heads.groups = heads.groups[:-1]
+    elif change == "type":
+        heads.groups = heads.groups.float()
+    elif change == "temperature":
+        heads.temperature = -1.0
+    else:
+        heads.n_heads = 2
+    save(merged, path)
+    refuse(path, "the merged heads of the network")
+
+
+def test_heads_of_another_size(fit, tmp_path):
+    model = pickle.loads(pickle.dumps(fit("rows")[0]))
+    model.net_.module_.heads.n_classes = 4
+    save(model, tmp_path / "saved")
+    refuse(tmp_path / "saved", "the heads of the network")
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_results_for_fewer_samples_than_there_are(name, fit, tmp_path):
+    model = pickle.loads(pickle.dumps(fit("rows")[0]))
+    setattr(model, name, getattr(model, name)[:-1])
+    save(model, tmp_path / "saved")
+    refuse(tmp_path / "saved", f"{name} is not what")
+
+
+@pytest.mark.parametrize("ends", [[5, 3], [-1, 4], [0, 10**9], [4, 3]])
+def test_strings_are_cut_where_they_end(ends, fit, tmp_path):
+    model = pickle.loads(pickle.dumps(fit("rows")[0]))
+    model.names_ = ["ab"] * 200
+    model.other_ = np.array(ends)
+    path = tmp_path / "saved"
+    save(model, path)
+
+    def change(description):
+        names, other = (learned(description)[n] for n in ("names_", "other_"))
+        names["ends"] = other
+
+    path.write_bytes(forge(path.read_bytes(), change))
+    refuse(path, "not cut where they end")
+
+
+def test_strings_that_would_fill_the_memory(saved):
+    text = ["x" * 100_000, *[""] * 5000]
+    node = {"type": "objects", "items": text, "shape": [5001], "kind": "str"}
+    refuse_forged(saved, set_node("learned", "x_", value=node), "too much memory")
+
+
+def test_files_that_were_skipped_are_among_the_files(saved):
+    def change(description):
+        spec = learned(description)["input_spec_"]["fields"]
+        spec["skipped"] = {"type": "dict", "items": [["a.png", "damaged"]]}
+
+    refuse_forged(saved, change, "skipped of the samples")
 
 
 def test_one_array_is_not_asked_for_again_and_again(saved):

@@ -13,7 +13,14 @@ import persistence_helpers
 import pytest
 import torch
 from helpers import TASKS
-from persistence_helpers import KINDS, MLP, Flat, make_clusterer
+from persistence_helpers import (
+    KINDS,
+    MLP,
+    Flat,
+    assert_same,
+    make_clusterer,
+    save_and_load,
+)
 from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomTreesEmbedding
@@ -50,12 +57,6 @@ np.savez("found.npz", **found)
 """
 
 
-def save_and_load(estimator, tmp_path, **options):
-    path = tmp_path / "saved.safetensors"
-    save(estimator, path)
-    return load(path, **({"device": "cpu"} | options))
-
-
 def describe(estimator):
     """Return all parameters as text, but for devices."""
     params = estimator.get_params().items()
@@ -64,24 +65,6 @@ def describe(estimator):
         for n, v in params
         if not n.endswith("device")
     }
-
-
-def assert_same(found, expected, where=""):
-    """Hold attributes against each other, to the bit, whatever they are."""
-    assert type(found) is type(expected), where
-    if isinstance(expected, np.ndarray):
-        assert found.dtype == expected.dtype
-        np.testing.assert_array_equal(found, expected, err_msg=where)
-    elif isinstance(expected, dict):
-        assert list(found) == list(expected), where
-        for key, value in expected.items():
-            assert_same(found[key], value, f"{where}[{key!r}]")
-    elif isinstance(expected, (list, tuple)):
-        assert len(found) == len(expected), where
-        for i, value in enumerate(expected):
-            assert_same(found[i], value, f"{where}[{i}]")
-    elif isinstance(expected, (int, float, str)):
-        assert found == expected or found != found, where
 
 
 @pytest.mark.parametrize("kind", KINDS)
