@@ -5,12 +5,12 @@ How do I use the clusters elsewhere?
 ====================================
 
 A clusterer is fitted once, and then answers for new images in another program, on
-another day or on another machine. It is saved as any estimator of scikit-learn is, with
-joblib.
+another day or on another machine. :func:`sklearn_scan.save` writes one file, and
+:func:`sklearn_scan.load` reads it.
 
-Loading such a file can run any code that somebody has put into it. **Load only files
-that come from where you trust.** And load them with the versions of scikit-learn, torch
-and this library that wrote them: write these down beside the file.
+The file holds numbers and text, and no code: it may come from somebody else. joblib
+works as well, as for any estimator of scikit-learn, but loading such a file runs
+whatever code is in it.
 """
 
 import subprocess
@@ -18,11 +18,11 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import joblib
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 
+import sklearn_scan
 from sklearn_scan import SCANClustering
 
 images = load_digits().images
@@ -38,8 +38,8 @@ clusterer = SCANClustering(n_clusters=10, random_state=0).fit(fitted)
 # ``Pretrained(..., store_weights=False)`` leaves its weights out of the file.
 
 folder = TemporaryDirectory()
-path = Path(folder.name, "clusterer.joblib")
-joblib.dump(clusterer, path, compress=3)
+path = Path(folder.name, "clusters.safetensors")
+sklearn_scan.save(clusterer, path)
 np.save(Path(folder.name, "new.npy"), new)
 print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
 
@@ -47,12 +47,13 @@ print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
 # Load in another process
 # -----------------------
 #
-# This is the whole program that is deployed. It has to find the package and, if an
-# encoder or views of your own were used, the module in which they are defined.
+# This is the whole program that is deployed. It has to find the package. If an encoder
+# or views of your own were used, it has to find their module as well, and to say that
+# it trusts them: ``load(path, trusted=["my_networks:make_network"])``.
 
 program = """
-import joblib, numpy as np
-clusterer = joblib.load("clusterer.joblib")
+import numpy as np, sklearn_scan
+clusterer = sklearn_scan.load("clusters.safetensors")
 np.save("probabilities.npy", clusterer.predict_proba(np.load("new.npy")))
 """
 subprocess.run([sys.executable, "-c", program], cwd=folder.name, check=True)

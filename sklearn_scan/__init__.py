@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sklearn_scan._config import TrainingConfig
     from sklearn_scan._inputs import list_images
     from sklearn_scan._merging import merge, merge_tree
+    from sklearn_scan._persistence import export_onnx, load, save
     from sklearn_scan._scan import SCANClustering
     from sklearn_scan._settings import config_context, get_config, set_config
     from sklearn_scan.inspection._diagnosis import diagnose
@@ -25,10 +26,13 @@ __all__ = [
     "__version__",
     "config_context",
     "diagnose",
+    "export_onnx",
     "get_config",
     "list_images",
+    "load",
     "merge",
     "merge_tree",
+    "save",
     "set_config",
 ]
 
@@ -39,10 +43,13 @@ _HOMES = {
     "TrainingConfig": "_config",
     "config_context": "_settings",
     "diagnose": "inspection._diagnosis",
+    "export_onnx": "_persistence",
     "get_config": "_settings",
     "list_images": "_inputs",
+    "load": "_persistence",
     "merge": "_merging",
     "merge_tree": "_merging",
+    "save": "_persistence",
     "set_config": "_settings",
 }
 _MODULES = {

@@ -18,6 +18,9 @@ def pytest_addoption(parser):
         "--device", default="cpu", help='where tensors live: "cpu" or "cuda"'
     )
     parser.addoption("--slow", action="store_true", help="run the slow tests as well")
+    parser.addoption(
+        "--mutations", type=int, default=60, help="how many saved models to damage"
+    )
 
 
 def pytest_collection_modifyitems(config, items):

@@ -12,7 +12,7 @@ ROOT = Path(sklearn_scan.__file__).parent
 LAYERS = (
     {"__main__"},
     {"_cli"},
-    {"recipes", "inspection"},
+    {"recipes", "inspection", "_persistence"},
     {"model_selection", "_merging"},
     {"_scan"},
     {"_predict", "_params"},

@@ -84,7 +84,7 @@ def cluster(folder, out, table_format, no_page, overwrite, streams, **settings):
     """Find the groups of the pictures in FOLDER, and in the folders below it.
 
     Writes into OUT the cluster of each picture (labels.csv), a page to look at
-    (clusters.html), the model for new pictures (model.joblib), and a summary
+    (clusters.html), the model for new pictures (model.safetensors), and a summary
     (summary.json). What is computed is kept in OUT/cache: the same command goes on
     where it was interrupted, and another number of clusters begins with what is known
     of the pictures. That folder may be deleted.

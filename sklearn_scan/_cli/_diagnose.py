@@ -22,8 +22,8 @@ from sklearn_scan._cli._streams import Result, speaking
 def diagnose(run, stability, streams):
     """Say what is wrong with the clusters of a run, and what may make them better.
 
-    DIR is the folder that `cluster` has written. It must come from somebody whom you
-    trust, as reading the model in it can run any code. The pictures are not looked at.
+    DIR is the folder that `cluster` has written, here or elsewhere. The pictures are
+    not looked at.
     """
     from sklearn_scan.inspection._diagnosis import diagnose
 

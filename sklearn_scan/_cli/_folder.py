@@ -10,7 +10,7 @@ import click
 
 from sklearn_scan._cli._writing import write_json
 
-SUMMARY, MODEL, PAGE = "summary.json", "model.joblib", "clusters.html"
+SUMMARY, MODEL, PAGE = "summary.json", "model.safetensors", "clusters.html"
 #: What a run may write, beside the summary and the cache.
 RESULTS = ("labels.csv", "labels.parquet", MODEL, PAGE)
 

@@ -39,8 +39,9 @@ from sklearn_scan._cli._streams import Result, speaking
 def gallery(run, folder, out, title, thumbnail_size, overwrite, device, streams):
     """Write the page on which the clusters of a run are looked at and corrected.
 
-    DIR is the folder that `cluster` has written. It must come from somebody whom you
-    trust, as reading the model in it can run any code.
+    DIR is the folder that `cluster` has written. The page has the pictures that the
+    model in it names: if DIR comes from somebody else, pass --folder, and no picture is
+    taken from elsewhere.
     """
     run = RunFolder(run)
     summary = run.require()
@@ -76,6 +77,12 @@ def _is_of_run(page, run):
 def _find_pictures(clusterer, summary, folder):
     """Return the files that were clustered, in their order, where they are now."""
     was = summary["folder"]
+    names = [os.path.relpath(path, was) for path in clusterer.paths_]
+    for name in names:
+        if _leaves(name):
+            raise click.ClickException(
+                f"The model names a picture outside of the folder {was!r}: {name!r}."
+            )
     if folder is None:
         if not os.path.isdir(was):
             raise click.ClickException(
@@ -83,4 +90,9 @@ def _find_pictures(clusterer, summary, folder):
                 "are now."
             )
         return clusterer.paths_
-    return [os.path.join(folder, os.path.relpath(p, was)) for p in clusterer.paths_]
+    return [os.path.join(folder, name) for name in names]
+
+
+def _leaves(name):
+    """Say whether a relative path leaves the folder that it is relative to."""
+    return os.path.isabs(name) or name.split(os.sep)[0] == os.pardir

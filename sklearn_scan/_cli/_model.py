@@ -6,8 +6,6 @@ from pathlib import Path
 
 import click
 
-from sklearn_scan._cli._writing import whole_file
-
 #: Of images; "vector" is for rows.
 VIEWS = ("auto", "strong", "affine", "photo", "none")
 
@@ -123,36 +121,21 @@ class Settings:
 
 
 def save_model(clusterer, path):
-    """Write a fitted clusterer that is used no more.
+    """Write a fitted clusterer that is used no more."""
+    from sklearn_scan._persistence import save
 
-    It forgets the folders of its run, so that predicting writes nothing there.
-    """
-    import joblib
-
-    clusterer.set_params(memory=None, checkpoint=None, verbose=0)
-    if hasattr(clusterer.pretext_, "memory"):
-        clusterer.pretext_.memory = None
-    with whole_file(path) as part:
-        joblib.dump(clusterer, part)
+    save(clusterer.set_params(verbose=0), path)
 
 
 def load_model(path, *, device="auto", verbose=0, on_error="raise"):
-    """Read a fitted clusterer. The file may run any code: it must be trusted."""
-    import joblib
-
+    """Read a fitted clusterer. The file may come from anybody: it holds no code."""
+    from sklearn_scan._persistence import load
     from sklearn_scan._scan import SCANClustering
 
-    try:
-        clusterer = joblib.load(path)
-    except OSError:
-        raise
-    except Exception as error:
-        raise click.ClickException(
-            f"{str(path)!r} cannot be read as a model: {error}."
-        ) from error
+    clusterer = load(path, device=device)
     if not isinstance(clusterer, SCANClustering):
         raise click.ClickException(
             f"{str(path)!r} holds a {type(clusterer).__name__}, and a model is needed "
             "that `sklearn-scan cluster` has written."
         )
-    return clusterer.set_params(device=device, verbose=verbose, on_error=on_error)
+    return clusterer.set_params(verbose=verbose, on_error=on_error)

@@ -44,8 +44,8 @@ def _check_ending(context, parameter, path):
 def predict(model, folder, out, overwrite, on_error, device, streams):
     """Find the clusters of the pictures in FOLDER, and in the folders below it.
 
-    MODEL is what `cluster` has written: the folder, or the file model.joblib in it. It
-    must come from somebody whom you trust, as reading a model can run any code.
+    MODEL is what `cluster` has written, here or elsewhere: the folder, or the file
+    model.safetensors in it.
     """
     if out.exists() and not overwrite:
         raise click.ClickException(

@@ -7,6 +7,7 @@ from sklearn_scan._nets._encoders import (
     ConvNet,
     Encoder,
     build_encoder,
+    build_network,
     wrap_network,
 )
 from sklearn_scan._nets._heads import (
@@ -29,6 +30,7 @@ __all__ = [
     "UnitLength",
     "at_least_float32",
     "build_encoder",
+    "build_network",
     "unit_rows",
     "wrap_network",
 ]

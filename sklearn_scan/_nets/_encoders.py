@@ -6,6 +6,7 @@ for, because that import costs more than a second.
 """
 
 import copy
+import math
 from functools import partial
 
 import torch
@@ -96,7 +97,7 @@ def conv_block(n_in, n_out, *, stride=1):
 
 def mlp(shape, *, hidden=256):
     """Make a perceptron of two hidden layers on flattened samples."""
-    n_in = int(torch.tensor(shape).prod())
+    n_in = math.prod(shape)
     return nn.Sequential(
         nn.Flatten(),
         nn.Linear(n_in, hidden, bias=False),
@@ -161,6 +162,11 @@ def build_encoder(encoder, format):
     encoder : Encoder
         With the length of its feature vectors in `n_features`.
     """
+    return wrap_network(build_network(encoder, format), format)
+
+
+def build_network(encoder, format):
+    """Make the network of an encoder, without what standardises its input."""
     shape = format.tensor_shape
     if encoder == "auto":
         encoder = _choose_encoder(shape)
@@ -184,12 +190,16 @@ def build_encoder(encoder, format):
             f"The encoder factory returned {type(network).__name__}, not a "
             "torch.nn.Module."
         )
-    return wrap_network(network, format)
+    return network
 
 
-def wrap_network(network, format):
-    """Return a network as an `Encoder` of samples of a format."""
-    network, n_features = _measure(network, format.tensor_shape)
+def wrap_network(network, format, n_features=None):
+    """Return a network as an `Encoder` of samples of a format.
+
+    Without the number of features, the network is tried.
+    """
+    if n_features is None:
+        network, n_features = _measure(network, format.tensor_shape)
     return Encoder(network, format, n_features)
 
 

@@ -165,6 +165,8 @@ class DeepCluster(ClusterMixin, BasePretext):
         ],
     }
 
+    answers_with_task = True
+
     def __init__(
         self,
         n_clusters: int = 10,

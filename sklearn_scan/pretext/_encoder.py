@@ -102,6 +102,8 @@ class BaseEncoder(
     }
     #: Whether `fit` learns from the samples, and so loses what an earlier one learned.
     trains = False
+    #: Whether more of the task than its encoder is asked after `fit`, and to be saved.
+    answers_with_task = False
     #: Whether the encoder has learned elsewhere, and stays as it is unless a stage of
     #: the clusterer is asked to train it.
     is_pretrained = False

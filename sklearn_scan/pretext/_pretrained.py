@@ -101,7 +101,7 @@ class Pretrained(BaseEncoder):
         again, and a file that has not changed is not even read. In `SCANClustering`,
         None stands for the clusterer's.
     store_weights : bool, default=True
-        Whether a pickle of the fitted estimator holds the weights. If not, they are
+        Whether what is saved of a fitted estimator holds the weights. If not, they are
         loaded again when they are needed, from where they came from.
     device : str or torch.device, default="auto"
         Where to compute. "auto" takes a CUDA GPU where there is one.

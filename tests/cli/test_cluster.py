@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 
-import joblib
 import numpy as np
 import pytest
 import torch
@@ -20,7 +19,7 @@ from cli_helpers import (
 )
 from PIL import Image
 
-from sklearn_scan import SCANClustering
+from sklearn_scan import SCANClustering, load
 from sklearn_scan._disk import read_checked
 from sklearn_scan._engine._checkpoint import Checkpoint
 
@@ -57,7 +56,7 @@ def decoded(monkeypatch):
 
 def test_the_table_has_what_the_model_has_learned(finished, pictures):
     out, _ = finished
-    rows, model = read_table(out / "labels.csv"), joblib.load(out / "model.joblib")
+    rows, model = read_table(out / "labels.csv"), load(out / "model.safetensors")
     names = [*HOSTILE.values(), *(name.decode() for name in PLAIN)]
     assert sorted(row["path"] for row in rows) == sorted(names)
     assert [int(row["cluster"]) for row in rows] == model.labels_.tolist()
@@ -91,13 +90,13 @@ def test_nothing_else_is_written(finished):
         "cache",
         "clusters.html",
         "labels.csv",
-        "model.joblib",
+        "model.safetensors",
         "summary.json",
     }
 
 
 def test_the_model_forgets_the_folders_of_its_run(finished):
-    model = joblib.load(finished[0] / "model.joblib")
+    model = load(finished[0] / "model.safetensors")
     assert model.memory is model.checkpoint is model.pretext_.memory is None
 
 
@@ -216,7 +215,7 @@ def test_other_settings_replace_what_the_run_has_written(
     assert {(row["cluster"], row["second_cluster"]) for row in rows} == {("0", "")}
     # The page showed other clusters; features of the pictures are still known.
     assert not (found / "clusters.html").exists()
-    assert read_summary(found)["files"] == ["labels.csv", "model.joblib"]
+    assert read_summary(found)["files"] == ["labels.csv", "model.safetensors"]
     assert (found / "notes.txt").read_text() == "mine"
     assert decoded == []
 
@@ -238,7 +237,7 @@ def test_results_of_other_settings_do_not_outlive_an_interruption(
     assert (found / "clusters.html").exists()
     run(*other, "--no-page")
     assert not (found / "clusters.html").exists()
-    assert read_summary(found)["files"] == ["labels.csv", "model.joblib"]
+    assert read_summary(found)["files"] == ["labels.csv", "model.safetensors"]
 
 
 def test_an_interruption_does_not_cost_what_was_right(run, options, found, monkeypatch):
@@ -296,7 +295,7 @@ def test_a_link_is_replaced_and_not_what_it_leads_to(run, options, found, tmp_pa
     other.write_text("mine")
     (found / "labels.csv").unlink()
     (found / "labels.csv").symlink_to(other)
-    (found / "model.joblib").unlink()  # so that results are written again
+    (found / "model.safetensors").unlink()  # so that results are written again
     run(*options, "--out", found, "--no-page")
     assert other.read_text() == "mine"
     assert not (found / "labels.csv").is_symlink()

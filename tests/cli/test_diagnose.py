@@ -3,15 +3,14 @@
 
 import json
 
-import joblib
 import numpy as np
 
-from sklearn_scan import diagnose
+from sklearn_scan import diagnose, load
 
 
 def test_the_report_is_of_the_run(run, finished):
     out = finished[0]
-    model = joblib.load(out / "model.joblib")
+    model = load(out / "model.safetensors")
     report = diagnose(model)
     record = json.loads(run("diagnose", out, "--json").stdout)
     assert record == report.to_dict()

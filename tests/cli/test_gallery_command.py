@@ -4,6 +4,8 @@
 import json
 import shutil
 
+from sklearn_scan import load, save
+
 
 def test_the_page_is_that_of_the_run(run, finished, found):
     page = found / "clusters.html"
@@ -33,6 +35,17 @@ def test_pictures_may_have_moved(run, pictures, options, tmp_path):
     (out / "clusters.html").unlink()
     run("gallery", out, "--folder", there)
     assert (out / "clusters.html").read_bytes() == before
+
+
+def test_a_model_names_no_picture_outside_of_its_folder(run, found, pictures, tmp_path):
+    forged = tmp_path / "forged"
+    shutil.copytree(found, forged)
+    model = load(forged / "model.safetensors")
+    model.paths_[1] = str(pictures.parent / "private.png")
+    save(model, forged / "model.safetensors")
+    for option in ([], ["--folder", pictures]):
+        said = run("gallery", forged, *option, "--overwrite", code=1).stderr
+        assert "outside of the folder" in said and "private.png" in said
 
 
 def test_a_page_of_others_is_replaced_only_if_asked(run, found, tmp_path):

@@ -4,12 +4,13 @@
 import json
 import os
 
-import joblib
 import numpy as np
 import pytest
 from cli_helpers import list_files, read_table, write_picture
 
+from sklearn_scan import load, save
 from sklearn_scan._cli._labels import COLUMNS
+from sklearn_scan.pretext import SimCLR
 
 
 @pytest.fixture
@@ -21,12 +22,12 @@ def unseen(tmp_path):
     return tmp_path / "unseen"
 
 
-@pytest.mark.parametrize("given", ["", "model.joblib"])
+@pytest.mark.parametrize("given", ["", "model.safetensors"])
 def test_labels_are_those_of_the_model(run, finished, unseen, tmp_path, given):
     out = tmp_path / "labels.csv"
     before = list_files(finished[0])
     result = run("predict", finished[0] / given, unseen, "--out", out, "--json")
-    rows, model = read_table(out), joblib.load(finished[0] / "model.joblib")
+    rows, model = read_table(out), load(finished[0] / "model.safetensors")
     paths = [r"./-e\xff.png", "./=d.png", "a.png", "b/c.png"]
     files = [unseen / os.fsdecode(b"-e\xff.png"), *(unseen / p for p in paths[1:])]
     probabilities = model.predict_proba(files)
@@ -68,11 +69,11 @@ def test_a_table_is_replaced_only_if_asked(run, finished, unseen, tmp_path):
 
 
 def test_what_is_no_model_is_said(run, unseen, tmp_path):
-    model, out = tmp_path / "model.joblib", tmp_path / "labels.csv"
-    model.write_text("no pickle")
+    model, out = tmp_path / "model.safetensors", tmp_path / "labels.csv"
+    model.write_text("no model")
     said = run("predict", model, unseen, "--out", out, code=1).stderr
-    assert "cannot be read as a model" in said
-    joblib.dump({}, model)
+    assert f"Error: {str(model)!r} is refused: it is no file of safetensors" in said
+    save(SimCLR(), model)
     said = run("predict", model, unseen, "--out", out, code=1).stderr
-    assert "holds a dict, and a model is needed" in said
+    assert "holds a SimCLR, and a model is needed" in said
     assert not out.exists()
