@@ -279,7 +279,7 @@ FAULTS = [
     Fault(
         "samples are not standardised",
         "_nets/_encoders.py",
-        "batch = (batch - self.mean) * self.scale",
+        "batch = (batch - self.mean).mul_(self.scale)",
         "pass",
         "nets wiring_tasks",
     ),
@@ -287,7 +287,7 @@ FAULTS = [
     Fault(
         "the range of the images is not that of the training images",
         "_inputs/_formats.py",
-        "return ((raw.float() - self.low) / (self.high - self.low)).clamp_(0, 1)",
+        "return images.sub_(self.low).div_(self.high - self.low).clamp_(0, 1)",
         "return (raw - raw.min()) / (raw.max() - raw.min()).clamp_min(1e-6)",
         "arrays",
     ),

@@ -7,6 +7,7 @@ from os import PathLike
 
 import numpy as np
 import torch
+from skorch.callbacks import Callback
 from torch.optim.swa_utils import update_bn
 
 from sklearn_scan._devices import available_memory
@@ -166,7 +167,8 @@ class Trainer:
         with training_turn(), announced as (recorder, reporter):
             callbacks = [("lr_schedule", lr_schedule), ("recorder", recorder)]
             kept = self._keep(stage, identity, recorder, lr_schedule)
-            with kept as checkpoint, kept_memory(runtime.device):
+            with kept as checkpoint, kept_memory(runtime.device) as memory:
+                callbacks.append(("memory", _Relief(memory)))
                 n_done = 0
                 if checkpoint is not None:
                     n_done = checkpoint.n_done
@@ -192,6 +194,16 @@ class Trainer:
             return nullcontext()
         path = checkpoint_path(self.checkpoint, stage.name, identity)
         return Checkpoint(path, recorder, lr_schedule).held()
+
+
+class _Relief(Callback):
+    """Gives memory back between steps, where holes in it have added up."""
+
+    def __init__(self, memory):
+        self.memory = memory
+
+    def on_batch_end(self, net, **kwargs):
+        self.memory.relieve()
 
 
 def _train_to_arrays(name, identity, stage, trainer):
@@ -268,12 +280,18 @@ def infer(function, source, *, indices=None, batch_size=None):
     """
     indices = np.arange(len(source)) if indices is None else indices
     batch_size = batch_size or inference_batch(source)
-    # One batch has no next one that could use its memory.
-    is_long = len(indices) > batch_size
-    keeping = kept_memory(source.device, trim=False) if is_long else nullcontext()
-    with torch.no_grad(), keeping, exact_inference(source.device):
-        batches = torch.from_numpy(indices).split(batch_size)
-        return _gather(function(source.read(batch)) for batch in batches)
+    batches = torch.from_numpy(indices).split(batch_size)
+    with torch.no_grad(), exact_inference(source.device):
+        if len(batches) == 1:  # no next one could use its memory
+            return _gather([function(source.read(batches[0]))])
+        with kept_memory(source.device, trim=False) as memory:
+            return _gather(_apply(function, source, batches, memory))
+
+
+def _apply(function, source, batches, memory):
+    for batch in batches:
+        yield function(source.read(batch))
+        memory.relieve()
 
 
 def _gather(parts):

@@ -9,6 +9,9 @@ JSON.
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+
+from sklearn_scan._inputs._paging import release
 
 # Whoever stores pixels picks one of these as "white". The smallest that holds the data
 # is taken; beyond the last, the data's own maximum.
@@ -118,7 +121,8 @@ class ImageFormat:
             raw = raw.unsqueeze(1)
         elif self.channel_axis == 2:
             raw = raw.permute(0, 3, 1, 2)
-        return ((raw.float() - self.low) / (self.high - self.low)).clamp_(0, 1)
+        images = raw.to(torch.float32, copy=True)
+        return images.sub_(self.low).div_(self.high - self.low).clamp_(0, 1)
 
     def check(self, X):
         """Raise where images `X` cannot have the range that `fit` saw.
@@ -239,8 +243,9 @@ def _channel_statistics(X, channel_axis, low, high):
     Image by image, so that memory is bounded by one image in double precision.
     """
     step = -(-len(X) // _N_SAMPLES_FOR_STATISTICS)
-    means, squares = [], []
+    means, squares, n_read = [], [], 0
     for image in X[::step]:
+        n_read = release(X, n_read + image.nbytes)
         image = np.clip(np.asarray(image, dtype=np.float64), low, high)
         image = image[..., None] if channel_axis is None else image
         image = np.moveaxis(image, 0, -1) if channel_axis == 0 else image

@@ -9,6 +9,8 @@ harmless; if it is farther from all of them, the change made something that does
 occur. ``benchmarks/views.py`` prints the measurements on several sets.
 """
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -51,6 +53,8 @@ _FLAT_BORDER = 0.6
 _N_PROBES = 1000
 _N_COMPARED = 3000
 _PROBE_SIDE = 16
+# Values of images that are looked at together.
+_MOST_VALUES = 2**23
 
 
 def build_views(views, source, *, strong=False):
@@ -203,7 +207,8 @@ def summarize(source):
     step = max(1, len(source) // _N_COMPARED)
     indices = torch.arange(0, len(source), step)[:_N_COMPARED]
     small, unrest = [], []
-    for part in indices.split(64):
+    n_values = math.prod(source.format.tensor_shape)
+    for part in indices.split(max(1, min(64, _MOST_VALUES // n_values))):
         images = source.read(part)
         sides = [min(_PROBE_SIDE, side) for side in images.shape[-2:]]
         small.append(F.adaptive_avg_pool2d(images, sides))

@@ -3,7 +3,6 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 
 import numpy as np
 import torch
@@ -23,8 +22,6 @@ from sklearn_scan._inputs import (
 # pixels are embedded twice as fast as those of 64 or 128.
 _BATCH_SIZE = 256
 _BATCH_BYTES = 2**24
-# Batches after which free memory is given back to the system.
-_BATCHES_UNTIL_TRIMMED = 32
 # Rows that are written to disk together, so that little is lost where a process ends.
 _ROWS_KEPT_TOGETHER = 2048
 
@@ -122,16 +119,16 @@ def _embed(encoder, images, wanted, format, runtime):
     parts = [wanted[k : k + size] for k in range(0, len(wanted), size)]
     batches = _decode_ahead(images, parts, wanted, pinned=cuda)
     before = None
-    for _ in range(0, len(parts), _BATCHES_UNTIL_TRIMMED):
-        # Decoding and computing leave holes in each other's memory, which add up.
-        with kept_memory(device):
-            for part, raw in islice(batches, _BATCHES_UNTIL_TRIMMED):
-                with torch.no_grad(), exact_inference(device), runtime.autocast():
-                    features = encoder(format.decode(send(raw, device)))
-                # One batch late: a GPU has the next one when the transfer waits.
-                if before is not None:
-                    yield before[0], before[1].float().cpu().numpy()
-                before = part, features
+    with kept_memory(device) as memory:
+        for part, raw in batches:
+            with torch.no_grad(), exact_inference(device), runtime.autocast():
+                features = encoder(format.decode(send(raw, device)))
+            # One batch late: a GPU has the next one when the transfer waits.
+            if before is not None:
+                yield before[0], before[1].float().cpu().numpy()
+            before = part, features
+            # Decoding and computing leave holes in each other's memory.
+            memory.relieve()
     if before is not None:
         yield before[0], before[1].float().cpu().numpy()
 

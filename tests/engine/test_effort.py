@@ -214,6 +214,32 @@ def test_a_gpu_has_an_allocator_of_its_own(library):
     assert library.calls == []
 
 
+def test_holes_are_given_back_where_they_have_added_up(library, monkeypatch):
+    held = iter([100, 350, 357, 90, 100, 347])
+    mebibytes = lambda: next(held) * 2**20  # noqa: E731
+    monkeypatch.setattr(_allocator, "_held_bytes", mebibytes)
+    trimmed = []
+    with kept_memory(CPU) as memory:
+        for _ in range(6):
+            memory.relieve()
+            trimmed.append(library.calls.count("trim"))
+    # Steps take 100 at first; of 90, what is held afterwards is 257 more.
+    assert trimmed == [0, 0, 1, 1, 1, 2]
+
+
+@pytest.mark.skipif(_allocator._find_library() is None, reason="no memory is kept")
+def test_what_a_step_left_behind_does_not_stay():
+    with kept_memory(CPU) as memory:
+        memory.relieve()
+        before = _allocator._held_bytes()
+        torch.ones(2**27)  # 512 MiB
+        left = _allocator._held_bytes()
+        memory.relieve()
+        after = _allocator._held_bytes()
+    assert left - before > 2**28, "as it would be without"
+    assert after - before < 2**27
+
+
 @pytest.mark.parametrize("trim", [True, False])
 def test_memory_may_be_left_to_the_next_user(library, trim):
     with kept_memory(CPU, trim=trim):
