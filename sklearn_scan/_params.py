@@ -19,13 +19,19 @@ from sklearn_scan._nets import ENCODERS
 from sklearn_scan._stages import check_countable, list_numbers
 from sklearn_scan._views import POLICIES, check_views
 
+# Far beyond what helps; all heads are held in memory at once.
+_MOST_HEADS = 100_000
+
 CONSTRAINTS = {
     "n_clusters": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
     "K": [Interval(Integral, 0, None, closed="left")],
     "threshold": [Interval(Real, 0, 1, closed="right")],
     "entropy_weight": [Interval(Real, 0, None, closed="left")],
     "cluster_sizes": [StrOptions({"auto", "equal"}), "array-like"],
-    "n_heads": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "n_heads": [
+        StrOptions({"auto"}),
+        Interval(Integral, 1, _MOST_HEADS, closed="both"),
+    ],
     "pretext": [StrOptions({"auto"}), HasMethods(["fit", "transform"])],
     "encoder": [StrOptions({"auto", *ENCODERS}), callable],
     "views": [StrOptions(set(POLICIES)), tuple, callable],

@@ -466,11 +466,25 @@ majority_accuracy_scorer = make_scorer(majority_accuracy_score)
 
 
 def _contingency(y_true, y_pred):
-    y_true, y_pred = column_or_1d(y_true), column_or_1d(y_pred)
+    y_true, y_pred = _check_labels(y_true), _check_labels(y_pred)
     check_consistent_length(y_true, y_pred)
     if len(y_true) == 0:
         raise ValueError("An accuracy needs at least one sample. Got none.")
     return contingency_matrix(y_true, y_pred)  # (n_classes, n_clusters)
+
+
+def _check_labels(labels):
+    """Return labels as an array, if they can be told apart and put in order."""
+    labels = column_or_1d(labels)
+    try:
+        np.unique(labels)
+    except TypeError as error:
+        kinds = sorted({type(label).__name__ for label in labels})
+        raise TypeError(
+            "Labels must be all numbers or all strings. Got values of type "
+            f"{', '.join(kinds)}."
+        ) from error
+    return labels
 
 
 def _match(y_true, y_pred):

@@ -17,10 +17,18 @@ def pytest_addoption(parser):
     parser.addoption(
         "--device", default="cpu", help='where tensors live: "cpu" or "cuda"'
     )
+    parser.addoption(
+        "--fuzz", type=float, default=1, help="how many times 2,000 cases are tried"
+    )
     parser.addoption("--slow", action="store_true", help="run the slow tests as well")
     parser.addoption(
         "--mutations", type=int, default=60, help="how many saved models to damage"
     )
+
+
+def pytest_configure(config):
+    # Read where tests are decorated; see fuzzing.py.
+    os.environ["SKLEARN_SCAN_FUZZ"] = str(config.getoption("--fuzz"))
 
 
 def pytest_collection_modifyitems(config, items):

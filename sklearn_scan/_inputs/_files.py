@@ -326,7 +326,7 @@ def _check_header(path):
 
 
 def _check_content(path):
-    with _open(path) as image:
+    with _open_checked(path) as image:
         refuse_deep(image)
         # JPEG files are read to their end, and decoded at an eighth of their size.
         image.draft(image.mode, (1, 1))
@@ -336,7 +336,7 @@ def _check_content(path):
 def _read_into(path, place, crop):
     """Read one file into its place, an array of shape `image_shape`."""
     size, mode = find_frame(place.shape)
-    with _open(path) as image:
+    with _open_checked(path) as image:
         # JPEG files are decoded at the size needed. Twice the size leaves the
         # resampling something to average; square, as the picture may lie on its side.
         image.draft(mode, (2 * max(size), 2 * max(size)))
@@ -346,6 +346,20 @@ def _read_into(path, place, crop):
 def _open(path):
     _check_file(path)
     return Image.open(path)
+
+
+def _open_checked(path):
+    """Open a picture whose checksums are right, where its format has any.
+
+    Pillow decodes PNG files without a look at them, and a bit that has changed becomes
+    another picture.
+    """
+    image = _open(path)
+    if image.format != "PNG":
+        return image
+    with image:
+        image.verify()
+    return _open(path)
 
 
 def _why_missing(path):

@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import tempfile
+import traceback
 from dataclasses import dataclass
 from functools import partial
 
@@ -182,6 +183,10 @@ class Fault:
     lasts: bool = False
 
 
+# Errors whose messages were written for those who read them.
+_SPEAKING = (OSError, SyntaxError, MemoryError, Image.DecompressionBombError)
+
+
 def find_fault(function, *args):
     """Call a function that reads a picture; return the `Fault`, or None."""
     try:
@@ -191,9 +196,17 @@ def find_fault(function, *args):
     # Decoders raise what occurs to them: SyntaxError, struct.error, zlib.error, ...
     except Exception as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if not (isinstance(error, _SPEAKING) or _is_ours(error)):
+            reason = f"its content is broken ({reason})"
         # What the system says has a number; it may say something else tomorrow.
         lasts = getattr(error, "errno", None) is None
         return Fault(reason, lasts and not isinstance(error, MemoryError))
+
+
+def _is_ours(error):
+    """Return whether an error was raised by this package."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals["__name__"].startswith(__package__)
 
 
 def refuse_faulty(names, faults, *, what, advice):

@@ -59,6 +59,14 @@ def flip(path):
     path.write_bytes(content)
 
 
+def change_bit(path):
+    # Pixels that are not compressed: nothing but a checksum tells.
+    draw(0, (60, 60)).save(path, compress_level=0)
+    content = bytearray(path.read_bytes())
+    content[5000] ^= 1
+    path.write_bytes(content)
+
+
 def put_socket(path):
     # The name of a socket is short; a folder of tests is not.
     here = os.getcwd()
@@ -76,8 +84,9 @@ def forbid(path):
 
 
 BROKEN = {
-    "truncated": (truncate, "truncated|broken"),
+    "truncated": (truncate, "[Tt]runcated|broken"),
     "flipped": (flip, "broken|CRC|checksum|data"),
+    "changed": (change_bit, "broken PNG file"),
     "empty": (lambda path: path.touch(), "no picture that Pillow can read"),
     "text": (lambda path: path.write_text("text"), "no picture that Pillow can read"),
     "bomb": (write_bomb, "exceeds limit of .* pixels"),
