@@ -70,6 +70,7 @@ from sklearn_scan._typing import (
     ViewsLike,
 )
 from sklearn_scan._views import build_views
+from sklearn_scan._world import fitted_together, world
 from sklearn_scan.neighbors import check_neighbors
 from sklearn_scan.pretext._encoder import forget
 
@@ -336,6 +337,7 @@ class SCANClustering(
         self.verbose = verbose
 
     @with_callbacks
+    @fitted_together
     @sharing()
     def fit(
         self, X: SamplesLike, y: Any = None, *, neighbors: ArrayLike | None = None
@@ -402,6 +404,7 @@ class SCANClustering(
         else:
             probabilities = infer(network.probabilities, samples.source)
 
+        probabilities = world().agree(probabilities)
         self._set_results(network, probabilities.numpy(), rows, metric, context.runtime)
         self._spread_results(places)
         console.sum_up("fit", len(X), "sample", self._describe_result())
@@ -435,7 +438,7 @@ class SCANClustering(
         """Return the number of clusters as given, or as the embedding says."""
         if self.n_clusters != "auto":
             return int(self.n_clusters)
-        estimate = count_clusters(rows, metric, context)
+        estimate = world().agree(count_clusters(rows, metric, context))
         self.history_["counting"] = estimate.list_records()
         if advice := estimate.explain_doubt():
             warn_user(advice)
@@ -458,6 +461,8 @@ class SCANClustering(
             network, weight = search_heads(
                 rows, n_clusters, n_heads, loss, plan, context, follows_sizes(self)
             )
+            world().agree_on_weights(network)
+            weight = world().agree(weight)
             return backbone.carry(network), weight
 
     def _cluster(self, network, samples, plan, context):

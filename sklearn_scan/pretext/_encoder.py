@@ -35,6 +35,7 @@ from sklearn_scan._engine import (
 from sklearn_scan._inputs import ArraySource, SampleInputMixin
 from sklearn_scan._nets import ENCODERS, UnitLength
 from sklearn_scan._typing import Floats, SamplesLike
+from sklearn_scan._world import fitted_together
 
 _SHARED_ATTRIBUTES = """net_ : skorch.NeuralNet
         The net of the task, in evaluation mode; its module has the trained encoder as
@@ -142,6 +143,7 @@ class BaseEncoder(
         """
 
     @with_callbacks
+    @fitted_together
     def fit(self, X: SamplesLike, y: Any = None) -> Self:
         """Train the encoder, or load it.
 
