@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Settings of a process: room for decoded images, and whether processes fit together."""
+"""Settings of a process: room for decoded images, and whether several fit together."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -151,7 +151,7 @@ class World:
 
     def gather(self, part, sizes):
         """Return the parts of all processes, of the given lengths, as one tensor."""
-        # Padded: parts must be equally long. In float32: not every backend knows others.
+        # Padded: parts must be equally long. In float32, which every backend knows.
         padded = part.new_zeros(max(sizes), *part.shape[1:], dtype=torch.float32)
         padded[: len(part)] = part
         parts = [torch.empty_like(padded) for _ in sizes]
@@ -233,6 +233,6 @@ def _watched(world):
         yield
     except RuntimeError as error:
         raise LostProcessError(
-            f"Process {world.rank} of {world.size} cannot go on: another one has ended, "
-            "or does not answer. What it wrote last says why."
+            f"Process {world.rank} of {world.size} cannot go on: another one has "
+            "ended, or does not answer. What it wrote last says why."
         ) from error

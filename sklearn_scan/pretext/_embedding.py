@@ -4,7 +4,7 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -131,7 +131,7 @@ def _embed_together(encoder, images, wanted, format, runtime):
     together = size * _ROWS_KEPT_TOGETHER
     for part in (wanted[k : k + together] for k in range(0, len(wanted), together)):
         share = np.array_split(part, size)[rank]
-        yield part, np.concatenate(sum(world().compute_all(embed_share), []))
+        yield part, np.concatenate([*chain(*world().compute_all(embed_share))])
 
 
 def _embed(encoder, images, wanted, format, runtime):
