@@ -13,9 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import sklearn_scan
+
 pytest.importorskip("accelerate")
 
 ROOT = Path(__file__).parents[2]
+SOURCE = Path(sklearn_scan.__file__).parents[1]
 
 # What both processes run, and the process of the tests beside them.
 PROGRAM = '''
@@ -26,6 +29,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch import nn
 from sklearn_scan import SCANClustering, TrainingConfig, set_config
+from sklearn_scan._engine._checkpoint import Checkpoint
 from sklearn_scan._stages import _mining
 from sklearn_scan.pretext import Pretrained, SimCLR
 
@@ -100,6 +104,35 @@ def embed_folder(folder):
     return found
 
 
+def resume(folder):
+    """Interrupt a fit, and go on with it; compare with a fit that was not."""
+    few = TrainingConfig(epochs=3)
+    clusterer = SCANClustering(
+        2, K=3, n_heads=2, pretext=SimCLR(encoder="mlp", epochs=4), head_search=few,
+        clustering=few, self_labeling=None, device="cpu", random_state=0,
+    )
+    X = load_digits().images[:40]
+    expected = clusterer.fit(X).predict_proba(X)
+    write, n_written = Checkpoint.on_epoch_end, []
+
+    def write_and_stop(self, net, **kwargs):
+        write(self, net, **kwargs)
+        n_written.append(1)
+        if len(n_written) == 2:
+            raise KeyboardInterrupt
+
+    Checkpoint.on_epoch_end = write_and_stop
+    clusterer.set_params(checkpoint=folder / "interrupted")
+    for _ in range(2):
+        try:
+            clusterer.fit(X)
+        except KeyboardInterrupt:
+            n_written.append("interrupted")
+    assert n_written[2] == "interrupted" and len(n_written) == 3 + 2 + 3 + 3
+    assert np.array_equal(clusterer.predict_proba(X), expected)
+    return sorted(path.name.split("-")[0] for path in folder.glob("interrupted/*.pt"))
+
+
 def refuse_other_samples():
     try:
         SCANClustering(2, n_heads=2).fit(np.eye(40)[RANK:])
@@ -112,7 +145,9 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     found = fit(folder) | {"folder": embed_folder(folder)}
     found["refused"] = refuse_other_samples()
-    runpy.run_path(sys.argv[2])["main"](["--epochs", "1", "--n-samples", "100", "--device", "cpu"])
+    found["resumed"] = resume(folder)
+    arguments = ["--folder", folder / "pictures", "--encoder", "convnet"]
+    runpy.run_path(sys.argv[2])["main"]([*map(str, arguments), "--device", "cpu"])
     (folder / f"{RANK}.json").write_text(json.dumps(found))
 '''
 
@@ -146,7 +181,7 @@ task.fit(load_digits().images[:100])
 
 def launch(path, *arguments, **kwargs):
     """Run a program in two processes; return the finished launcher."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {"PYTHONPATH": str(SOURCE), "HF_HUB_OFFLINE": "1"}
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
     for name, value in {
         "num_processes": 2, "num_machines": 1, "mixed_precision": "no",
@@ -215,6 +250,12 @@ def test_a_folder_is_embedded_in_parts(runs):
             each["folder"], one["folder"], strict=True
         ):
             np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_an_interrupted_fit_goes_on_with_one_checkpoint(runs):
+    _, two, _ = runs
+    for each in two:
+        assert each["resumed"] == ["clustering", "head_search", "pretext"]
 
 
 def test_other_samples_are_refused_in_all_processes(runs):
