@@ -70,7 +70,7 @@ from sklearn_scan._typing import (
     ViewsLike,
 )
 from sklearn_scan._views import build_views
-from sklearn_scan._world import fitted_together, world
+from sklearn_scan._world import alone, fitted_together, world
 from sklearn_scan.neighbors import check_neighbors
 from sklearn_scan.pretext._encoder import forget
 
@@ -408,9 +408,10 @@ class SCANClustering(
         self._set_results(network, probabilities.numpy(), rows, metric, context.runtime)
         self._spread_results(places)
         console.sum_up("fit", len(X), "sample", self._describe_result())
-        task.call_on_fit_task_end(
-            estimator=self, X=given, y=y, reconstruction_attributes={}
-        )
+        with alone():  # a callback may be there in one of several processes
+            task.call_on_fit_task_end(
+                estimator=self, X=given, y=y, reconstruction_attributes={}
+            )
         return self
 
     def _begin(self, X, y, given, plans, console):

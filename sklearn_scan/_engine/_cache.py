@@ -135,7 +135,8 @@ class StageCache:
         """Delete what joblib was writing in processes that are gone."""
         store = getattr(self.memory, "store_backend", None)
         folder = Path(getattr(store, "location", "")) / "sklearn_scan"
-        if store is None or os.name == "nt":  # where no process can be asked for
+        # Of another machine, and on Windows, no process can be asked for.
+        if store is None or os.name == "nt" or world().rank:
             return
         for path in folder.rglob("*.pkl.*"):
             found = _UNFINISHED_FILE.search(path.name)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The processes that fit together, and what they say to each other."""
 
+import os
 from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,6 +12,9 @@ from typing import Any, TypeVar
 import torch
 
 from sklearn_scan._settings import get_config
+
+# What launchers say the number of processes in.
+_SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -45,22 +49,25 @@ class World:
         device : str or torch.device
             The parameter `device` of an estimator.
         """
+        # Else accelerate would settle on a device for the whole process.
+        if not any(int(os.environ.get(name, 1)) > 1 for name in _SIZES):
+            return cls()
         try:
             from accelerate import PartialState
         except ImportError as error:
             raise ImportError(
-                "set_config(distributed=True) needs the package accelerate. Install "
-                'the extra "accelerate": pip install "sklearn-scan[accelerate]".'
+                "set_config(distributed=True) needs the package accelerate where "
+                'there are several processes. Install the extra "accelerate": pip '
+                'install "sklearn-scan[accelerate]".'
             ) from error
-        has_gpu = device != "auto" or torch.cuda.is_available()
-        kind = torch.device("cuda" if device == "auto" else device).type
-        kind = kind if has_gpu else "cpu"
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        kind = torch.device(device).type
         state = PartialState(cpu=kind == "cpu")
         if state.num_processes > 1 and state.device.type != kind:
             raise ValueError(
                 f"The processes were started to compute on {state.device.type!r}, and "
-                f"device={str(device)!r} computes on {kind!r}. Pass "
-                f"device={state.device.type!r}."
+                f"this fit computes on {kind!r}. Pass device={state.device.type!r}."
             )
         return cls(state.process_index, state.num_processes)
 

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import sklearn_scan
+from sklearn_scan import SCANClustering, config_context
+from sklearn_scan._world._splitting import _own_draws
 
 pytest.importorskip("accelerate")
 
@@ -26,11 +29,13 @@ import functools, json, os, runpy, sys, warnings
 from pathlib import Path
 import numpy as np
 from PIL import Image
+from sklearn.callback import ScoringMonitor
 from sklearn.datasets import load_digits
 from torch import nn
 from sklearn_scan import SCANClustering, TrainingConfig, set_config
 from sklearn_scan._engine._checkpoint import Checkpoint
 from sklearn_scan._stages import _mining
+from sklearn_scan.metrics import hungarian_accuracy_scorer
 from sklearn_scan.pretext import Pretrained, SimCLR
 
 RANK = int(os.environ.get("RANK", 0))
@@ -111,8 +116,10 @@ def resume(folder):
         2, K=3, n_heads=2, pretext=SimCLR(encoder="mlp", epochs=4), head_search=few,
         clustering=few, self_labeling=None, device="cpu", random_state=0,
     )
-    X = load_digits().images[:40]
-    expected = clusterer.fit(X).predict_proba(X)
+    X, y = load_digits().images[:40], load_digits().target[:40]
+    if RANK == 1:  # which must not wait for the others
+        clusterer.set_callbacks(ScoringMonitor(scoring=hungarian_accuracy_scorer))
+    expected = clusterer.fit(X, y).predict_proba(X)
     write, n_written = Checkpoint.on_epoch_end, []
 
     def write_and_stop(self, net, **kwargs):
@@ -125,7 +132,7 @@ def resume(folder):
     clusterer.set_params(checkpoint=folder / "interrupted")
     for _ in range(2):
         try:
-            clusterer.fit(X)
+            clusterer.fit(X, y)
         except KeyboardInterrupt:
             n_written.append("interrupted")
     assert n_written[2] == "interrupted" and len(n_written) == 3 + 2 + 3 + 3
@@ -280,3 +287,32 @@ def test_a_killed_process_ends_the_others(tmp_path):
     assert "dies" in done.stdout
     assert done.returncode != 0
     assert "LostProcessError: Process 0 of 2 cannot go on" in done.stderr
+
+
+def test_a_network_draws_for_its_own_samples():
+    """Dropout draws others in each process, and leaves generators equal in all."""
+    drawn, after = [], []
+    for rank in range(2):
+        torch.manual_seed(0)
+        for _ in range(2):
+            with _own_draws(rank, torch.device("cpu")):
+                drawn.append(torch.rand(3 + rank)[:3].tolist())
+        after.append(torch.rand(1).item())
+    assert len(np.unique(drawn)) == 12
+    assert after[0] == after[1]
+    torch.manual_seed(0)
+    with _own_draws(1, torch.device("cpu")):
+        pass
+    drawn = torch.rand(3)
+    assert drawn.equal(torch.rand(3, generator=torch.Generator().manual_seed(0)))
+
+
+def test_one_process_needs_no_accelerate(monkeypatch, blobs):
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    clusterer = SCANClustering(3, n_heads=2, random_state=0)
+    with config_context(distributed=True):
+        clusterer.fit(blobs[0])
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(ImportError, match='extra "accelerate"'):
+            clusterer.fit(blobs[0])
+    clusterer.fit(blobs[0])
