@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import TASKS
 
 import sklearn_scan
 from sklearn_scan import SCANClustering, config_context
@@ -32,7 +33,7 @@ from PIL import Image
 from sklearn.callback import ScoringMonitor
 from sklearn.datasets import load_digits
 from torch import nn
-from sklearn_scan import SCANClustering, TrainingConfig, set_config
+from sklearn_scan import SCANClustering, TrainingConfig, pretext, set_config
 from sklearn_scan._engine._checkpoint import Checkpoint
 from sklearn_scan._stages import _mining
 from sklearn_scan.metrics import hungarian_accuracy_scorer
@@ -88,6 +89,21 @@ def fit(folder):
     }
 
 
+def train_tasks():
+    """Return the losses of every pretext task."""
+    losses = {}
+    for name in pretext.__all__:
+        if name == "Pretrained":
+            continue
+        task = getattr(pretext, name)(
+            encoder="mlp", epochs=2, optimizer="sgd", lr=0.01, batch_size=21,
+            device="cpu", precision="float32", random_state=0,
+        )
+        task.fit(load_digits().images[:63])
+        losses[name] = [record["loss"] for record in task.history_]
+    return losses
+
+
 def embed_folder(folder):
     pictures = folder / "pictures"
     if RANK == 0:
@@ -100,9 +116,9 @@ def embed_folder(folder):
     found = []
     for memory in (None, str(folder / "features"), str(folder / "features")):
         seen.update(training=0, evaluation=0, mined=0)
-        pretext = Pretrained(Net, image_shape=(8, 8), memory=memory, random_state=0)
+        frozen = Pretrained(Net, image_shape=(8, 8), memory=memory, random_state=0)
         clusterer = SCANClustering(
-            2, K=3, n_heads=2, pretext=pretext, head_search=TrainingConfig(epochs=5),
+            2, K=3, n_heads=2, pretext=frozen, head_search=TrainingConfig(epochs=5),
             device="cpu", precision="float32", random_state=0,
         ).fit(pictures)
         found.append((seen["evaluation"], clusterer.embedding_.tolist()))
@@ -151,6 +167,7 @@ if __name__ == "__main__":
     set_config(distributed=True)
     folder = Path(sys.argv[1])
     found = fit(folder) | {"folder": embed_folder(folder)}
+    found["tasks"] = train_tasks()
     found["refused"] = refuse_other_samples()
     found["resumed"] = resume(folder)
     arguments = ["--folder", folder / "pictures", "--encoder", "convnet"]
@@ -214,6 +231,7 @@ def runs(tmp_path_factory):
     (folder / "one").mkdir()
     functions = runpy.run_path(str(program))
     one = functions["fit"](folder / "one")
+    one["tasks"] = functions["train_tasks"]()
     one["folder"] = functions["embed_folder"](folder / "one")
     return one, two, done.stdout
 
@@ -228,6 +246,16 @@ def test_two_processes_have_the_losses_of_one(runs):
     assert len(one["losses"]) == 10
     for each in two:
         np.testing.assert_allclose(each["losses"], one["losses"], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.__name__)
+def test_every_pretext_task_has_the_losses_of_one_process(runs, task):
+    one, two, _ = runs
+    expected = one["tasks"][task.__name__]
+    assert len(expected) == 2
+    for each in two:
+        found = each["tasks"][task.__name__]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
 
 
 def test_all_processes_have_the_same_labels(runs):
