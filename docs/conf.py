@@ -80,7 +80,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "show_signature": False,
     "download_all_examples": False,
-    "ignore_pattern": r"cluster_folder",
+    "ignore_pattern": r"cluster_folder|search_on_dask|two_processes",
     "within_subsection_order": "_gallery.ReadingOrder",
 }
 # The pictures are made for a file as well, without a window.

@@ -70,6 +70,7 @@ from sklearn_scan._typing import (
     ViewsLike,
 )
 from sklearn_scan._views import build_views
+from sklearn_scan._world import alone, fitted_together, world
 from sklearn_scan.neighbors import check_neighbors
 from sklearn_scan.pretext._encoder import forget
 
@@ -336,6 +337,7 @@ class SCANClustering(
         self.verbose = verbose
 
     @with_callbacks
+    @fitted_together
     @sharing()
     def fit(
         self, X: SamplesLike, y: Any = None, *, neighbors: ArrayLike | None = None
@@ -402,12 +404,14 @@ class SCANClustering(
         else:
             probabilities = infer(network.probabilities, samples.source)
 
+        probabilities = world().agree(probabilities)
         self._set_results(network, probabilities.numpy(), rows, metric, context.runtime)
         self._spread_results(places)
         console.sum_up("fit", len(X), "sample", self._describe_result())
-        task.call_on_fit_task_end(
-            estimator=self, X=given, y=y, reconstruction_attributes={}
-        )
+        with alone():  # a callback may be there in one of several processes
+            task.call_on_fit_task_end(
+                estimator=self, X=given, y=y, reconstruction_attributes={}
+            )
         return self
 
     def _begin(self, X, y, given, plans, console):
@@ -435,7 +439,7 @@ class SCANClustering(
         """Return the number of clusters as given, or as the embedding says."""
         if self.n_clusters != "auto":
             return int(self.n_clusters)
-        estimate = count_clusters(rows, metric, context)
+        estimate = world().agree(count_clusters(rows, metric, context))
         self.history_["counting"] = estimate.list_records()
         if advice := estimate.explain_doubt():
             warn_user(advice)
@@ -458,6 +462,8 @@ class SCANClustering(
             network, weight = search_heads(
                 rows, n_clusters, n_heads, loss, plan, context, follows_sizes(self)
             )
+            world().agree_on_weights(network)
+            weight = world().agree(weight)
             return backbone.carry(network), weight
 
     def _cluster(self, network, samples, plan, context):

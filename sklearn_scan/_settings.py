@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Settings of a process: how much room decoded images may take."""
+"""Settings of a process: room for decoded images, and whether several fit together."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral
 from typing import Any
 
-_DEFAULTS = {"in_memory_bytes": 2 * 2**30, "decoded_bytes": None}
+_DEFAULTS = {"in_memory_bytes": 2 * 2**30, "decoded_bytes": None, "distributed": False}
 # Of the process, and not of a thread: threads of a search must see them.
 _settings: dict[str, Any] = dict(_DEFAULTS)
 
@@ -37,6 +37,10 @@ def set_config(**settings: int | None) -> None:
           the temporary folder (TMPDIR), from which they go with the array.
         - ``decoded_bytes``, by default what is free on that disk: the most that they
           may take there. More are decoded each time that they are looked at.
+        - ``distributed``, False by default: whether the processes that ``accelerate
+          launch`` has started fit an estimator together; see the page "More processes
+          and machines" of the documentation. In a process that was started otherwise
+          it changes nothing.
 
     Examples
     --------
@@ -49,12 +53,20 @@ def set_config(**settings: int | None) -> None:
             f"{', '.join(_DEFAULTS)}."
         )
     for name, value in settings.items():
+        if name == "distributed":
+            _check_flag(name, value)
+            continue
         is_number = isinstance(value, Integral) and value >= 0
         if not is_number and (value is not None or name == "in_memory_bytes"):
             raise ValueError(
                 f"{name} is {value!r}, and must be an integer, the number of bytes."
             )
     _settings.update(settings)
+
+
+def _check_flag(name, value):
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}, and must be True or False.")
 
 
 @contextmanager

@@ -1395,6 +1395,42 @@ FAULTS = [
         "lambda values, n: values / n",
         "displays",
     ),
+    # Several processes.
+    Fault(
+        "batch normalisation sees the part of a batch that its process has",
+        "_world/_splitting.py",
+        "if func is F.batch_norm:",
+        "if False:",
+        "two_processes",
+    ),
+    Fault(
+        "gradients of parts of a batch are averaged",
+        "_world/_processes.py",
+        "shares = [1.0 if id(p) in split else 1 / size for p in learning]",
+        "shares = [1 / size for p in learning]",
+        "two_processes",
+    ),
+    Fault(
+        "every process embeds the whole folder",
+        "pretext/_embedding.py",
+        "share = np.array_split(part, size)[rank]",
+        "share = part",
+        "two_processes",
+    ),
+    Fault(
+        "every process mines neighbours",
+        "_stages/_mining.py",
+        "neighbors = world().once(",
+        "neighbors = (lambda mine: mine())(",
+        "two_processes",
+    ),
+    Fault(
+        "processes are not asked whether they have the same samples",
+        "_inputs/_mixin.py",
+        'world().check_same("X", digest_some(X))',
+        "pass",
+        "two_processes",
+    ),
 ]
 
 
@@ -1419,7 +1455,7 @@ def run_tests(fault, files):
     """
     with tempfile.TemporaryDirectory(prefix="sabotage-") as folder:
         copy = Path(folder).resolve()
-        for name in (PACKAGE, "tests", "benchmarks"):
+        for name in (PACKAGE, "tests", "benchmarks", "examples"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, copy / name, ignore=ignored)
         shutil.copy(ROOT / "pyproject.toml", copy)

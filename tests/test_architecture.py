@@ -21,8 +21,9 @@ LAYERS = (
     {"pretext"},
     {"neighbors", "_losses"},
     {"_engine", "_nets", "_views", "_inputs"},
-    {"_disk", "_settings", "_criteria"},
-    {"metrics", "_console", "_devices", "_typing", "_compat", "_version", "_warnings"},
+    {"_disk", "_world", "_criteria"},
+    {"metrics", "_console", "_devices", "_typing", "_compat", "_version"}
+    | {"_warnings", "_settings"},
 )
 LEVEL = {name: k for k, layer in enumerate(LAYERS) for name in layer}
 FILES = sorted(ROOT.rglob("*.py"))

@@ -23,6 +23,7 @@ from sklearn_scan._disk import DamagedFileError, explain_failure, hold
 from sklearn_scan._engine._fingerprint import fingerprint
 from sklearn_scan._version import __version__
 from sklearn_scan._warnings import warn_user
+from sklearn_scan._world import world
 
 # What joblib calls a result while it is written: by process and, at last, thread.
 _UNFINISHED_FILE = re.compile(r"\.pkl\.[0-9a-f]{32}-(\d+)-(\d+)$")
@@ -98,6 +99,30 @@ class StageCache:
         """
         if not self.is_active:
             return _call(function, *args, **kwargs)
+        if world().size > 1:
+            return self._fetch_together(function, ignore, lock, args, kwargs)
+        return self._fetch(function, ignore, lock, args, kwargs)
+
+    def _fetch_together(self, function, ignore, lock, args, kwargs):
+        """Let the first process look for a result; all compute it, if it must be."""
+        if world().rank:
+            is_known, result = world().agree(None)
+            return result if is_known else _call(function, *args, **kwargs)
+        computed = []
+
+        @wraps(function)
+        def compute(*args, **kwargs):
+            if not computed:
+                world().agree((False, None))
+            computed.append(True)
+            return function(*args, **kwargs)
+
+        result = self._fetch(compute, ignore, lock, args, kwargs)
+        if not computed:
+            world().agree((True, result))
+        return result
+
+    def _fetch(self, function, ignore, lock, args, kwargs):
         with self._held(lock):
             try:
                 return self._fetch_sealed(function, ignore, args, kwargs)
@@ -110,7 +135,8 @@ class StageCache:
         """Delete what joblib was writing in processes that are gone."""
         store = getattr(self.memory, "store_backend", None)
         folder = Path(getattr(store, "location", "")) / "sklearn_scan"
-        if store is None or os.name == "nt":  # where no process can be asked for
+        # Of another machine, and on Windows, no process can be asked for.
+        if store is None or os.name == "nt" or world().rank:
             return
         for path in folder.rglob("*.pkl.*"):
             found = _UNFINISHED_FILE.search(path.name)

@@ -24,6 +24,7 @@ from sklearn_scan._engine._fingerprint import fingerprint
 from sklearn_scan._engine._runtime import get_generator, set_generator
 from sklearn_scan._version import __version__
 from sklearn_scan._warnings import warn_user
+from sklearn_scan._world import world
 
 # What every module has, and what its weights say already.
 _OF_MODULES = set(vars(torch.nn.Module()))
@@ -70,9 +71,13 @@ class Checkpoint(Callback):
         Who waited for it takes up what the other has done. The context yields the
         checkpoint.
         """
+        if world().rank:  # the first process alone reads and writes
+            self._state = world().agree(None)
+            yield self
+            return
         check_writable(self.path.parent, "It is the folder of checkpoint=.")
         with hold(self.path.with_name(f"sklearn_scan-{self.path.stem}.lock")):
-            self._state = self._read()
+            self._state = world().agree(self._read())
             yield self
             # The stage has come to its end, and the last state is safely there.
             if self.path.exists() and not self._is_damaged:
@@ -101,6 +106,8 @@ class Checkpoint(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         """Write the state."""
+        if world().rank:
+            return
         state = {
             "module": net.module_.state_dict(),
             "criterion": net.criterion_.state_dict(),

@@ -7,6 +7,7 @@ import torch
 from skorch import NeuralNet
 
 from sklearn_scan._engine._data import Batches
+from sklearn_scan._world import world
 
 
 class StopStage(Exception):
@@ -89,8 +90,10 @@ class StageNet(NeuralNet):
             for name, value in step["record"].items():
                 sums[name] = sums.get(name, 0) + value.detach()
             self.notify("on_batch_end", batch=batch, training=training, **step)
-        for name, value in sums.items():
-            self.history.record(name, float(value) / len(iterator))
+        means = {name: float(value) / len(iterator) for name, value in sums.items()}
+        # Of one process: the length of a stage may go by them.
+        for name, value in world().agree(means).items():
+            self.history.record(name, value)
 
     def _prepare_epoch(self, data):
         """Let the module look at the whole data, if it wants to, before an epoch."""
@@ -108,6 +111,7 @@ class StageNet(NeuralNet):
             outputs = self.module_(*batch)
         loss, record = self.criterion_(*outputs)
         self.scaler_.scale(loss).backward()
+        world().add_gradients(self.module_, self.criterion_)
         self.scaler_.step(self.optimizer_)
         self.scaler_.update()
         return {"loss": loss, "record": record}

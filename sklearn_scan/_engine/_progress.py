@@ -9,6 +9,7 @@ from skorch.callbacks import Callback
 from sklearn_scan._engine._data import n_even_batches
 from sklearn_scan._engine._net import StopStage
 from sklearn_scan._warnings import warn_user
+from sklearn_scan._world import alone, world
 
 # What `verbose=1` shows of the records: the loss, and shares that should rise.
 _SHOWN = ("loss", "found", "accuracy", "confident")
@@ -60,12 +61,13 @@ class FitProgress:
             reporter = StageReporter(self, task, stage, line, lr_schedule, recorder)
             yield recorder, reporter
         self.was_stopped |= reporter.was_stopped
-        task.call_on_fit_task_end(
-            estimator=self.estimator,
-            X=self.X,
-            y=self.y,
-            reconstruction_attributes=stage.snapshot,
-        )
+        with alone():
+            task.call_on_fit_task_end(
+                estimator=self.estimator,
+                X=self.X,
+                y=self.y,
+                reconstruction_attributes=stage.snapshot,
+            )
 
     def warn_uncached(self, what, reason):
         """Warn, once per fit, that something cannot be cached."""
@@ -168,12 +170,14 @@ class StageReporter(Callback):
     def on_epoch_end(self, net, **kwargs):
         """Show the epoch, and stop the stage if a callback says so."""
         self._advance_line(is_printed=self.progress.console.verbose > 1)
-        if self.epoch_.call_on_fit_task_end(
-            estimator=self.progress.estimator,
-            X=self.progress.X,
-            y=self.progress.y,
-            reconstruction_attributes=self.stage.snapshot,
-        ):
+        with alone():  # a callback may be there in one of several processes
+            is_over = self.epoch_.call_on_fit_task_end(
+                estimator=self.progress.estimator,
+                X=self.progress.X,
+                y=self.progress.y,
+                reconstruction_attributes=self.stage.snapshot,
+            )
+        if world().agree(is_over):
             self.was_stopped = True
             raise StopStage
 

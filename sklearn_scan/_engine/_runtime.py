@@ -18,6 +18,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from sklearn_scan._engine._tf32 import exact_float32
+from sklearn_scan._world import world
 
 # The precisions in which autocast computes.
 _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -184,6 +185,10 @@ def resolve_seed(random_state):
     """Return an integer seed; a generator that was passed moves on, as in numpy."""
     if isinstance(random_state, (int, np.integer)):
         return int(random_state)
+    return world().agree(_draw_seed(random_state))
+
+
+def _draw_seed(random_state):
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 

@@ -33,6 +33,7 @@ from sklearn_scan._engine._optimizers import OPTIMIZERS
 from sklearn_scan._engine._progress import FitProgress
 from sklearn_scan._engine._runtime import Runtime, exact_inference, training_turn
 from sklearn_scan._warnings import warn_user
+from sklearn_scan._world import alone, world
 
 # What is inferred on a GPU is fetched when there is more of it than this.
 _MOST_WAITING_BYTES = 2**28
@@ -130,10 +131,13 @@ class Trainer:
 
     def _find_room(self, name, batch_size, source, prepare):
         wanted = min(batch_size, len(source))
-        free = available_memory(self.runtime.device)
+        free = world().least(available_memory(self.runtime.device))
         if is_surely_affordable(wanted, source, free):
             return batch_size
-        bytes_per_sample = measure_sample(*prepare(), self.runtime)
+        with alone():
+            bytes_per_sample = measure_sample(*prepare(), self.runtime)
+        # The most that any process has measured, so that all take the same batches.
+        bytes_per_sample = -world().least(-bytes_per_sample)
         size = affordable_batch(wanted, bytes_per_sample, free)
         if size == wanted:
             return batch_size
@@ -174,8 +178,12 @@ class Trainer:
                     n_done = checkpoint.n_done
                     # Before the reporter, which may be told to stop.
                     callbacks.append(("checkpoint", checkpoint))
+                module = stage.module.to(
+                    runtime.device, memory_format=torch.channels_last
+                )
+                world().agree_on_weights(module)
                 net = StageNet(
-                    stage.module.to(runtime.device, memory_format=torch.channels_last),
+                    module,
                     criterion=stage.criterion,
                     runtime=runtime,
                     optimizer=schedule.make_optimizer,

@@ -7,7 +7,9 @@ from functools import partial
 from sklearn.utils.validation import validate_data
 
 from sklearn_scan._console import Console
+from sklearn_scan._inputs._holding import digest_some
 from sklearn_scan._inputs._validation import check_given, learn_samples
+from sklearn_scan._world import world
 
 
 class SampleInputMixin:
@@ -28,6 +30,8 @@ class SampleInputMixin:
         reading.setdefault("console", self._open_console())
         reading.setdefault("on_error", getattr(self, "on_error", "raise"))
         X, spec = learn_samples(X, validate=validate, **reading)
+        if world().size > 1:
+            world().check_same("X", digest_some(X))
         names = getattr(self, "feature_names_in_", None)
         self._take_input_spec(replace(spec, feature_names=names))
         return X
@@ -46,7 +50,9 @@ class SampleInputMixin:
 
     def _open_console(self):
         """Return where a call of a method says how far it has come."""
-        return Console(type(self).__name__, getattr(self, "verbose", 0))
+        # One of several processes speaks for all.
+        verbose = 0 if world().rank else getattr(self, "verbose", 0)
+        return Console(type(self).__name__, verbose)
 
     def _take_input_spec(self, spec):
         """Take over what is known of `X`."""

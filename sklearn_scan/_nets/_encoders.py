@@ -12,6 +12,8 @@ from functools import partial
 import torch
 from torch import nn
 
+from sklearn_scan._world import encode_together
+
 # Up to this side, "auto" takes the small convolutional network.
 _SMALL_SIDE = 64
 
@@ -33,6 +35,9 @@ class Encoder(nn.Module):
         Length of a feature vector.
     """
 
+    #: Each of several processes looks at a part of a batch: see `encode_together`.
+    is_split = True
+
     def __init__(self, network, format, n_features):
         super().__init__()
         self.network = network
@@ -53,7 +58,7 @@ class Encoder(nn.Module):
         batch = (batch - self.mean).mul_(self.scale)
         if batch.ndim == 4:
             batch = batch.contiguous(memory_format=torch.channels_last)
-        return self.network(batch)
+        return encode_together(self.network, batch)
 
 
 class ConvNet(nn.Sequential):

@@ -4,6 +4,7 @@
 import joblib
 import numpy as np
 
+from sklearn_scan._world import world
 from sklearn_scan.neighbors import mine_neighbors
 
 # Neighbours that are mined of each sample, if not more, and of all samples at most.
@@ -44,14 +45,16 @@ def find_neighbors(rows, K, n_clusters, metric, context):
     if n_samples * n_mined > _MOST_TO_SPARE:
         n_mined = K
     with context.progress.console.line("neighbors", n_samples, "sample") as line:
-        neighbors = context.cache.fetch(
-            mine_neighbors,
-            rows,
-            n_mined,
-            metric=metric,
-            device=context.runtime.device,
-            ignore=("device",),
-            lock=lambda: f"neighbors-{joblib.hash(rows)}",
+        neighbors = world().once(
+            lambda: context.cache.fetch(
+                mine_neighbors,
+                rows,
+                n_mined,
+                metric=metric,
+                device=context.runtime.device,
+                ignore=("device",),
+                lock=lambda: f"neighbors-{joblib.hash(rows)}",
+            )
         )
         line.advance(n_samples, figures=f"{K} of each")
     return np.ascontiguousarray(neighbors[:, :K])

@@ -5,6 +5,7 @@ import numpy as np
 
 from sklearn_scan._engine import infer
 from sklearn_scan._losses import is_confident
+from sklearn_scan._world import world
 
 # What answers may lose where they replace others: of the share of confident samples
 # (a little, as some answers prove to be doubtful), of the agreement with earlier
@@ -127,6 +128,8 @@ class Selector:
 
     def _decide(self, stage, candidate, loss, comparison, kept):
         """Keep a candidate or not; add to the history what was found of it."""
+        # Of machines of two kinds, each may round in its own way.
+        kept = world().agree(kept)
         notes = {name: now for name, (_, now) in comparison.items()}
         selection = self.context.progress.history.setdefault("selection", [])
         selection.append({"stage": stage, "loss": loss} | notes | {"kept": kept})

@@ -3,6 +3,8 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from itertools import chain
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from sklearn_scan._inputs import (
     find_digests,
     find_missing,
 )
+from sklearn_scan._world import world
 
 # Images in a batch on a GPU; and the decoded bytes, and most images, on a CPU, whose
 # caches then hold what a layer leaves to the next: batches of 16 to 32 images of 224
@@ -56,21 +59,21 @@ def embed_images(encoder, images, format, runtime, *, store=None, console=SILENT
     begin = time.perf_counter()
     if store is None:
         wanted = np.arange(len(images))
-        parts = _embed(encoder, images, wanted, format, runtime)
+        parts = _embed_together(encoder, images, wanted, format, runtime)
         parts = _count(parts, len(wanted), console)
         embedding = np.concatenate([rows for _, rows in parts])
         n_embedded = len(images)
     else:
-        digests = find_digests(images, store.folder)
-        found, n_embedded = store.fetch(digests), 0
+        digests = world().once(lambda: find_digests(images, store.folder))
+        found, n_embedded = world().once(lambda: store.fetch(digests)), 0
         if not found.keys() >= set(digests):
-            with store.held():
+            with nullcontext() if world().rank else store.held():
                 # Others may have computed some while we waited.
-                found = store.fetch(digests)
+                found = world().once(lambda: store.fetch(digests))
                 wanted = find_missing(digests, found)
                 if len(wanted) < len(images):
                     console.say_cached(len(images) - len(wanted), len(images))
-                parts = _embed(encoder, images, wanted, format, runtime)
+                parts = _embed_together(encoder, images, wanted, format, runtime)
                 parts = _count(parts, len(wanted), console)
                 found |= _keep(parts, digests, store)
                 n_embedded = len(wanted)
@@ -99,11 +102,34 @@ def _keep(parts, digests, store):
         for indices, rows in parts:
             unkept |= {digests[i]: row for i, row in zip(indices, rows, strict=True)}
             if len(unkept) >= _ROWS_KEPT_TOGETHER:
-                store.keep(unkept.keys(), unkept.values())
+                _keep_rows(unkept, store)
                 found, unkept = found | unkept, {}
     finally:
-        store.keep(unkept.keys(), unkept.values())
+        _keep_rows(unkept, store)
     return found | unkept
+
+
+def _keep_rows(rows, store):
+    """Write rows, in one process, where there are several."""
+    if not world().rank:
+        store.keep(rows.keys(), rows.values())
+
+
+def _embed_together(encoder, images, wanted, format, runtime):
+    """Yield indices and features; each of several processes embeds a share of them."""
+    size, rank = world().size, world().rank
+    if size == 1:
+        yield from _embed(encoder, images, wanted, format, runtime)
+        return
+
+    def embed_share():
+        parts = _embed(encoder, images, share, format, runtime) if len(share) else ()
+        return [rows for _, rows in parts]
+
+    together = size * _ROWS_KEPT_TOGETHER
+    for part in (wanted[k : k + together] for k in range(0, len(wanted), together)):
+        share = np.array_split(part, size)[rank]
+        yield part, np.concatenate([*chain(*world().compute_all(embed_share))])
 
 
 def _embed(encoder, images, wanted, format, runtime):

@@ -35,6 +35,7 @@ from sklearn_scan._engine import (
 from sklearn_scan._inputs import ArraySource, SampleInputMixin
 from sklearn_scan._nets import ENCODERS, UnitLength
 from sklearn_scan._typing import Floats, SamplesLike
+from sklearn_scan._world import alone, fitted_together
 
 _SHARED_ATTRIBUTES = """net_ : skorch.NeuralNet
         The net of the task, in evaluation mode; its module has the trained encoder as
@@ -144,6 +145,7 @@ class BaseEncoder(
         """
 
     @with_callbacks
+    @fitted_together
     def fit(self, X: SamplesLike, y: Any = None) -> Self:
         """Train the encoder, or load it.
 
@@ -169,7 +171,8 @@ class BaseEncoder(
         # There from the start, so that callbacks can read it.
         self.history_ = progress.history.setdefault("pretext", [])
         self.fit_samples(X, self.input_spec_, Trainer(runtime, progress))
-        context.call_on_fit_task_end(estimator=self, X=X)
+        with alone():  # a callback may be there in one of several processes
+            context.call_on_fit_task_end(estimator=self, X=X)
         return self
 
     def transform(self, X: SamplesLike) -> Floats:

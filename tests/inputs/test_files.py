@@ -489,6 +489,8 @@ def test_settings_are_checked():
         set_config(decoded=3)
     with pytest.raises(ValueError, match="in_memory_bytes is -1"):
         set_config(in_memory_bytes=-1)
+    with pytest.raises(ValueError, match="distributed is 2"):
+        set_config(distributed=2)
     before = get_config()
     with pytest.raises(ValueError), config_context(decoded_bytes="1 GB"):
         pass
