@@ -38,6 +38,7 @@ def quick(**params):
     params.setdefault("head_search", TrainingConfig(epochs=5))
     params.setdefault("clustering", None)
     params.setdefault("self_labeling", None)
+    params.setdefault("n_heads", 2)
     return SCANClustering(random_state=0, **params)
 
 
@@ -145,6 +146,7 @@ def test_training_changes_what_it_says(images, trained):
     def clusterd(**training):
         clusterer = quick(
             pretext=FrozenEstimator(trained),
+            head_search=None,
             clustering=TrainingConfig(epochs=1, **training),
             keep="last",
         ).fit(images)
