@@ -7,6 +7,7 @@ import os
 # another number of threads acts like another seed.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import helpers
 import numpy as np
 import pytest
 import torch
@@ -20,7 +21,25 @@ def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the slow tests as well")
 
 
+# With --dist loadfile and --no-loadscope-reorder, workers take files in this order: a
+# long one that is begun last is waited for.
+LONG_FILES = [
+    "test_common.py",
+    "test_scan.py",
+    "test_benchmarks.py",
+    "test_variants.py",
+    "test_search.py",
+    "test_promises.py",
+    "test_docs.py",
+]
+
+
 def pytest_collection_modifyitems(config, items):
+    items.sort(
+        key=lambda item: (
+            LONG_FILES.index(item.path.name) if item.path.name in LONG_FILES else 99
+        )
+    )
     if config.getoption("--slow"):
         return
     skip = pytest.mark.skip(reason="slow; run with --slow")
@@ -50,6 +69,13 @@ def blobs():
     """Return 150 rows of three clusters, and their classes."""
     X, y = make_blobs(n_samples=150, centers=3, cluster_std=0.6, random_state=0)
     return X.astype(np.float32), y
+
+
+@pytest.fixture(scope="module", name="few_steps")
+def use_few_steps():
+    """Let heads begin near partitions only, in all tests of a file."""
+    with helpers.few_steps():
+        yield
 
 
 @pytest.fixture

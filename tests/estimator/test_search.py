@@ -24,9 +24,10 @@ from sklearn_scan.metrics import hungarian_accuracy_scorer, majority_accuracy_sc
 from sklearn_scan.pretext import SimCLR
 
 # Two epochs are enough to count with, and not to find ten clusters with.
-pytestmark = pytest.mark.filterwarnings(
-    "default::sklearn.exceptions.ConvergenceWarning"
-)
+pytestmark = [
+    pytest.mark.filterwarnings("default::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.usefixtures("few_steps"),
+]
 
 GRID = {"K": [2, 4], "threshold": [0.9, 0.99], "n_clusters": [3, 4]}
 

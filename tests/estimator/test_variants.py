@@ -20,7 +20,10 @@ from sklearn_scan.metrics import hungarian_accuracy_scorer
 from sklearn_scan.pretext import Pretrained, SimCLR
 
 # A few epochs of everything do not find every cluster.
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.usefixtures("few_steps"),
+]
 
 
 @pytest.fixture(scope="module")
