@@ -14,10 +14,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan.pretext import SimCLR
 
-pytestmark = [
-    pytest.mark.filterwarnings("default::sklearn.exceptions.ConvergenceWarning"),
-    pytest.mark.usefixtures("few_steps"),
-]
+pytestmark = pytest.mark.filterwarnings(
+    "default::sklearn.exceptions.ConvergenceWarning"
+)
 
 STAGES = ("pretext", "head_search", "clustering", "self_labeling")
 
