@@ -24,22 +24,24 @@ def pytest_addoption(parser):
 # With --dist loadfile and --no-loadscope-reorder, workers take files in this order: a
 # long one that is begun last is waited for.
 LONG_FILES = [
-    "test_common.py",
     "test_scan.py",
+    "test_common.py",
     "test_benchmarks.py",
+    "test_head_search.py",
+    "test_pretrained.py",
     "test_variants.py",
-    "test_search.py",
     "test_promises.py",
+    "test_contrastive_tasks.py",
     "test_docs.py",
+    "test_scorers.py",
+    "test_n_clusters.py",
+    "test_search.py",
 ]
 
 
 def pytest_collection_modifyitems(config, items):
-    items.sort(
-        key=lambda item: (
-            LONG_FILES.index(item.path.name) if item.path.name in LONG_FILES else 99
-        )
-    )
+    places = {name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
     if config.getoption("--slow"):
         return
     skip = pytest.mark.skip(reason="slow; run with --slow")
