@@ -24,7 +24,7 @@ demo: $(INSTALLED)
 	$(BIN)/python examples/plot_digits.py $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 docs: $(INSTALLED_DOCS)
 	$(BIN)/sphinx-build -W --keep-going -n docs build/docs $(ARGS)

@@ -7,6 +7,7 @@ import os
 # another number of threads acts like another seed.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import helpers
 import numpy as np
 import pytest
 import torch
@@ -31,7 +32,27 @@ def pytest_configure(config):
     os.environ["SKLEARN_SCAN_FUZZ"] = str(config.getoption("--fuzz"))
 
 
+# With --dist loadfile and --no-loadscope-reorder, workers take files in this order: a
+# long one that is begun last is waited for.
+LONG_FILES = [
+    "test_scan.py",
+    "test_common.py",
+    "test_benchmarks.py",
+    "test_head_search.py",
+    "test_pretrained.py",
+    "test_variants.py",
+    "test_promises.py",
+    "test_contrastive_tasks.py",
+    "test_docs.py",
+    "test_scorers.py",
+    "test_n_clusters.py",
+    "test_search.py",
+]
+
+
 def pytest_collection_modifyitems(config, items):
+    places = {name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
     if config.getoption("--slow"):
         return
     skip = pytest.mark.skip(reason="slow; run with --slow")
@@ -61,6 +82,13 @@ def blobs():
     """Return 150 rows of three clusters, and their classes."""
     X, y = make_blobs(n_samples=150, centers=3, cluster_std=0.6, random_state=0)
     return X.astype(np.float32), y
+
+
+@pytest.fixture(scope="module", name="few_steps")
+def use_few_steps():
+    """Let heads begin near partitions only, in all tests of a file."""
+    with helpers.few_steps():
+        yield
 
 
 @pytest.fixture

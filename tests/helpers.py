@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What tests of several layers need."""
 
+from contextlib import contextmanager
+
+import pytest
 from sklearn.base import BaseEstimator
 
 from sklearn_scan import pretext
 from sklearn_scan._inputs import SampleInputMixin
+from sklearn_scan._stages import _head_search, _linear_steps
 
 #: Every pretext task that is trained.
 TASKS = (
@@ -17,6 +21,18 @@ TASKS = (
     pretext.FeatureDecoupling,
     pretext.DeepCluster,
 )
+
+
+@contextmanager
+def few_steps():
+    """Let heads begin near partitions only; for tests of what is around the heads.
+
+    To tell a partition takes up to 2000 steps: most of the time of a small fit.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_head_search, "_FITTING_STEPS_FOR_PIECES", 100)
+        patch.setattr(_linear_steps.fit_partitions, "__defaults__", (20,))
+        yield
 
 
 class Reader(SampleInputMixin, BaseEstimator):

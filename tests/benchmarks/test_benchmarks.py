@@ -27,7 +27,7 @@ import scaling
 import selection
 import speed
 import torch
-from scan_bench import paper_figures, selection_candidates
+from scan_bench import paper_figures, selection_candidates, speed_plain
 from scan_bench.baselines import AutoEncoder, InductiveClusterer
 from scan_bench.paper_setting import Setting, load
 from scan_bench.published import CIFAR10, find_published
@@ -225,8 +225,9 @@ def test_floors_count_what_a_network_does():
     assert training == 2 * forward, "images have no gradient"
 
 
-def test_the_plain_baseline_takes_steps():
-    images = speed.make_images(8)
+def test_the_plain_baseline_takes_steps(monkeypatch):
+    monkeypatch.setattr(speed_plain, "_N_WORKERS", 1)
+    images = speed.make_images(8, side=8)
     for stage, make in PLAIN_STAGES.items():
         trained = make(images, speed.random_neighbors(8), "cpu")
         assert trained.train(n_steps=1, batch_size=4) > 0, stage
@@ -320,12 +321,17 @@ def test_imbalance_falls_geometrically_to_a_tenth():
     assert np.array_equal(y[X], found)
 
 
-def test_operations_of_every_step_and_view_are_counted(capsys):
+def test_operations_of_steps_and_views_are_counted(monkeypatch, capsys):
+    """Some of them: tests of the engine count those of all."""
+    monkeypatch.setattr(operations, "TASKS", ("SimCLR",))
+    monkeypatch.setattr(operations, "STAGES", ("self-labelling",))
+    monkeypatch.setattr(operations, "VIEWS", ("strong", ("flip", "cutout")))
     operations.main(["--encoder", "convnet"])
     steps, views = capsys.readouterr().out.split("\n\n")
     assert "| SimCLR |" in steps
     assert "| self-labelling |" in steps
     assert "| strong |" in views
+    assert "| flip, cutout |" in views
     for row in [*steps.splitlines()[2:], *views.splitlines()[2:]]:
         waits, _, unsure = row.strip("| ").split(" | ")[-3:]
         assert (waits, unsure) == ("0", "0")

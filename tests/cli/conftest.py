@@ -9,6 +9,7 @@ import pytest
 import torch
 from cli_helpers import HOSTILE, N_CLUSTERS, PLAIN, SIDE, write_picture
 from click.testing import CliRunner
+from helpers import few_steps
 
 from sklearn_scan._cli import main
 
@@ -39,7 +40,8 @@ def run():
     """Return a function that runs a command, and checks its exit code."""
 
     def run(*arguments, code=0):
-        result = CliRunner().invoke(main, [str(each) for each in arguments])
+        with few_steps():
+            result = CliRunner().invoke(main, [str(each) for each in arguments])
         assert result.exit_code == code, result.output
         return result
 

@@ -129,7 +129,7 @@ def test_the_readme_has_the_table_of_the_results():
 
 
 @pytest.fixture
-def quick(monkeypatch):
+def quick(monkeypatch, few_steps):
     """Let every training take one epoch, and few heads: code runs, and learns little.
 
     Weights of timm are random ones, as there is nothing to be fetched.

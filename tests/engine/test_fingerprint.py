@@ -352,7 +352,8 @@ print(fingerprint([make, functools.partial(make, names=("a",)), lambda: make(Vie
 
 def test_processes_agree(tmp_path):
     told = set()
-    for seed, folder in (("1", "here"), ("2", "there"), ("3", "elsewhere")):
+    # Of these two seeds, all sets above have different orders.
+    for seed, folder in (("1", "here"), ("2", "there")):
         script = tmp_path / folder / "script.py"
         script.parent.mkdir()
         script.write_text(SCRIPT)

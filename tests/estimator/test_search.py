@@ -24,11 +24,12 @@ from sklearn_scan.metrics import hungarian_accuracy_scorer, majority_accuracy_sc
 from sklearn_scan.pretext import SimCLR
 
 # Two epochs are enough to count with, and not to find ten clusters with.
-pytestmark = pytest.mark.filterwarnings(
-    "default::sklearn.exceptions.ConvergenceWarning"
-)
+pytestmark = [
+    pytest.mark.filterwarnings("default::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.usefixtures("few_steps"),
+]
 
-GRID = {"K": [5, 20], "threshold": [0.9, 0.99], "n_clusters": [8, 10]}
+GRID = {"K": [2, 4], "threshold": [0.9, 0.99], "n_clusters": [3, 4]}
 
 
 @pytest.fixture
@@ -52,6 +53,12 @@ class LoggingViews:
 
     def __call__(self, shape):
         return _LoggingView(self.path)
+
+
+def quick(**params):
+    """Return a clusterer whose heads learn little."""
+    params = {"n_heads": 2, "head_search": TrainingConfig(epochs=1)} | params
+    return SCANClustering(3, random_state=0, **params)
 
 
 def _make_logging_view():
@@ -80,11 +87,12 @@ _LoggingView = _make_logging_view()
 def test_a_grid_trains_the_pretext_once_per_fold(
     digits, tmp_path, counting_simclr, n_jobs
 ):
-    X, y = digits
+    X, y = (part[:80] for part in digits)
     pretext, count = counting_simclr
     clusterer = SCANClustering(
+        n_heads=2,
         pretext=pretext,
-        head_search=TrainingConfig(epochs=5),
+        head_search=TrainingConfig(epochs=1),
         clustering=TrainingConfig(epochs=1),
         self_labeling=TrainingConfig(epochs=1),
         views="affine",
@@ -108,8 +116,9 @@ def test_a_grid_trains_the_pretext_once_per_fold(
 
 
 def test_searches_work_without_labels(digits, tmp_path):
-    X, _ = digits
+    X = digits[0][:200]
     clusterer = SCANClustering(
+        n_heads=2,
         pretext=SimCLR(epochs=1),
         head_search=TrainingConfig(epochs=5),
         clustering=None,
@@ -133,7 +142,9 @@ def test_clusterers_are_compared_under_the_same_scorers(digits):
     flatten = FunctionTransformer(flatten_images)
     candidates = [
         SCANClustering(
+            n_heads=4,
             pretext=SimCLR(epochs=5),
+            head_search=TrainingConfig(epochs=20),
             clustering=TrainingConfig(epochs=1),
             self_labeling=None,
             random_state=0,
@@ -157,6 +168,7 @@ def flatten_images(X):
 def test_the_cache_gives_what_training_gives(digits, tmp_path):
     X = digits[0][:200]
     params = {
+        "n_heads": 2,
         "pretext": SimCLR(epochs=2),
         "head_search": TrainingConfig(epochs=5),
         "clustering": TrainingConfig(epochs=1),
@@ -185,6 +197,7 @@ def test_the_cache_gives_what_training_gives(digits, tmp_path):
 )
 def test_the_cache_tells_pretexts_apart(digits, tmp_path, change):
     clusterer = SCANClustering(
+        n_heads=2,
         pretext=SimCLR(epochs=1),
         head_search=TrainingConfig(epochs=1),
         clustering=None,
@@ -201,7 +214,7 @@ def test_the_cache_tells_pretexts_apart(digits, tmp_path, change):
 def test_other_pretexts_are_cached_as_well(digits, tmp_path):
     X = digits[0][:100]
     memory = joblib.Memory(tmp_path, verbose=0)
-    clusterer = SCANClustering(pretext=PCA(5), memory=memory, random_state=0)
+    clusterer = quick(pretext=PCA(5), memory=memory)
     first = clusterer.fit(X)
     labels, embedding = first.labels_, first.embedding_
     again = clusterer.fit(X)
@@ -223,13 +236,9 @@ def count_calls(monkeypatch, owner, name):
 
 
 def test_a_smaller_K_is_a_slice_of_a_larger(digits, tmp_path):
-    X, _ = digits
-    rows = X.reshape(len(X), -1)
-    fits = [
-        SCANClustering(4, K=K, memory=str(tmp_path), random_state=0).fit(rows)
-        for K in (7, 3, 12)
-    ]
-    plain = SCANClustering(4, K=12, random_state=0).fit(rows)
+    rows = digits[0][:200].reshape(200, -1)
+    fits = [quick(K=K, memory=str(tmp_path)).fit(rows) for K in (7, 3, 12)]
+    plain = quick(K=12).fit(rows)
     for clusterer in fits:
         K = clusterer.neighbors_.shape[1]
         assert np.array_equal(clusterer.neighbors_, plain.neighbors_[:, :K])
@@ -241,13 +250,14 @@ def test_a_smaller_K_is_a_slice_of_a_larger(digits, tmp_path):
 def test_a_search_over_the_threshold_repeats_self_labelling_alone(
     digits, tmp_path, monkeypatch
 ):
-    X, _ = digits
+    X = digits[0][:200]
     trained = count_calls(monkeypatch, Trainer, "train")
     once = TrainingConfig(epochs=1)
     for threshold in (0.3, 0.4, 0.3):
         SCANClustering(
             3,
             threshold=threshold,
+            n_heads=2,
             pretext=SimCLR(epochs=1),
             head_search=once,
             clustering=once,
@@ -267,11 +277,12 @@ def test_a_search_over_the_threshold_repeats_self_labelling_alone(
 
 
 def test_a_stage_from_the_cache_is_the_stage_that_was_trained(digits, tmp_path):
-    X, _ = digits
+    X = digits[0][:200]
     once = TrainingConfig(epochs=2)
     fits = [
         SCANClustering(
             3,
+            n_heads=2,
             pretext=SimCLR(epochs=1),
             head_search=once,
             clustering=once,
@@ -296,7 +307,6 @@ def test_a_stage_from_the_cache_is_the_stage_that_was_trained(digits, tmp_path):
 def test_the_cache_gives_the_same_neighbours_among_duplicates(tmp_path):
     X = np.repeat(np.eye(6, dtype=np.float32), 20, axis=0)
     plain, cached = (
-        SCANClustering(3, K=4, memory=memory, random_state=0).fit(X).neighbors_
-        for memory in (None, str(tmp_path))
+        quick(K=4, memory=memory).fit(X).neighbors_ for memory in (None, str(tmp_path))
     )
     assert np.array_equal(plain, cached)

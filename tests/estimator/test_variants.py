@@ -20,7 +20,10 @@ from sklearn_scan.metrics import hungarian_accuracy_scorer
 from sklearn_scan.pretext import Pretrained, SimCLR
 
 # A few epochs of everything do not find every cluster.
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.usefixtures("few_steps"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,7 @@ def quick(**params):
     params.setdefault("head_search", TrainingConfig(epochs=5))
     params.setdefault("clustering", None)
     params.setdefault("self_labeling", None)
+    params.setdefault("n_heads", 2)
     return SCANClustering(random_state=0, **params)
 
 
@@ -145,6 +149,7 @@ def test_training_changes_what_it_says(images, trained):
     def clusterd(**training):
         clusterer = quick(
             pretext=FrozenEstimator(trained),
+            head_search=None,
             clustering=TrainingConfig(epochs=1, **training),
             keep="last",
         ).fit(images)

@@ -17,7 +17,7 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from sklearn_scan import SCANClustering
+from sklearn_scan import SCANClustering, TrainingConfig
 from sklearn_scan.inspection import _gallery as gallery
 from sklearn_scan.inspection import write_gallery
 from sklearn_scan.inspection._gallery import _group, _page
@@ -79,6 +79,11 @@ def write_page(clusterer, X, folder, **parameters):
     return Page(path.read_text(encoding="utf-8"))
 
 
+def quick(**params):
+    """Return a clusterer whose heads learn little: the page is what is tested."""
+    return SCANClustering(n_heads=2, head_search=TrainingConfig(epochs=5), **params)
+
+
 # --- pictures ----------------------------------------------------------------------
 
 COLORS = np.random.default_rng(0).integers(0, 256, (60, 3), dtype=np.uint8)
@@ -104,7 +109,7 @@ def make_layouts(folder):
 @pytest.mark.parametrize("layout", ["last", "first", "float", "pictures", "folder"])
 def test_thumbnails_show_the_right_picture(layout, tmp_path):
     X = make_layouts(tmp_path)[layout]
-    clusterer = SCANClustering(n_clusters=3, pretext=PCA(3), random_state=0).fit(X)
+    clusterer = quick(n_clusters=3, pretext=PCA(3), random_state=0).fit(X)
     page = write_page(clusterer, X, tmp_path, thumbnail_size=36)
     for i in range(60):
         thumbnail = page.thumbnail(i)
@@ -120,7 +125,7 @@ def test_thumbnails_show_the_right_picture(layout, tmp_path):
 @pytest.mark.parametrize("layout", ["last", "pictures", "paths", "folder"])
 def test_rows_have_pictures_of_their_own(layout, tmp_path, blobs):
     X = blobs[0][:60]
-    clusterer = SCANClustering(n_clusters=3, random_state=0).fit(X)
+    clusterer = quick(n_clusters=3, random_state=0).fit(X)
     page = write_page(clusterer, X, tmp_path, images=make_layouts(tmp_path)[layout])
     assert page.data["hasImages"]
     found = page.thumbnail(7).mean(axis=(0, 1))
@@ -128,7 +133,7 @@ def test_rows_have_pictures_of_their_own(layout, tmp_path, blobs):
 
 
 def test_rows_without_pictures_have_dots(tmp_path, blobs):
-    clusterer = SCANClustering(n_clusters=3, random_state=0).fit(blobs[0])
+    clusterer = quick(n_clusters=3, random_state=0).fit(blobs[0])
     page = write_page(clusterer, blobs[0], tmp_path)
     assert not page.data["hasImages"]
     assert page.data["sheets"] == []
@@ -138,7 +143,7 @@ def test_rows_without_pictures_have_dots(tmp_path, blobs):
 def test_gray_images_that_are_not_square(tmp_path):
     X = np.random.default_rng(0).random((40, 30, 60))
     X[11] = np.linspace(0, 1, 60)
-    clusterer = SCANClustering(n_clusters=2, pretext=PCA(3), random_state=0).fit(X)
+    clusterer = quick(n_clusters=2, pretext=PCA(3), random_state=0).fit(X)
     thumbnail = write_page(clusterer, X, tmp_path).thumbnail(11)
     assert thumbnail.shape == (30, 60)
     np.testing.assert_allclose(thumbnail / 255, X[11], atol=0.05)
@@ -149,7 +154,7 @@ def test_images_of_any_number_of_channels(n_channels, tmp_path):
     X = np.random.default_rng(0).integers(
         0, 256, (40, 9, 9, n_channels), dtype=np.uint8
     )
-    clusterer = SCANClustering(n_clusters=2, pretext=PCA(3), random_state=0).fit(X)
+    clusterer = quick(n_clusters=2, pretext=PCA(3), random_state=0).fit(X)
     shape = (32, 32, 3) if n_channels == 4 else (32, 32)
     assert write_page(clusterer, X, tmp_path).thumbnail(3).shape == shape
 
@@ -158,7 +163,7 @@ def test_images_that_an_encoder_reads(tmp_path, digits):
     X = digits[0][:60]
     pretext = SimCLR(epochs=1)
     stages = {"clustering": None, "self_labeling": None}
-    clusterer = SCANClustering(n_clusters=2, pretext=pretext, random_state=0, **stages)
+    clusterer = quick(n_clusters=2, pretext=pretext, random_state=0, **stages)
     page = write_page(clusterer.fit(X), X, tmp_path)
     assert page.thumbnail(0).shape == (32, 32)
     with pytest.raises(ValueError, match="same order"):
@@ -173,7 +178,7 @@ def test_files_that_a_pretrained_encoder_reads(tmp_path):
     layouts = make_layouts(tmp_path)
     shape, scale = (16, 16, 3), {"mean": (0.5,) * 3, "std": (0.25,) * 3}
     pretext = Pretrained(Encoder, image_shape=shape, **scale)
-    clusterer = SCANClustering(n_clusters=2, pretext=pretext, random_state=0)
+    clusterer = quick(n_clusters=2, pretext=pretext, random_state=0)
     page = write_page(clusterer.fit(tmp_path), layouts["folder"], tmp_path)
     # Files have more pixels than the encoder reads.
     assert page.thumbnail(9).shape == (128, 128, 3)
@@ -182,7 +187,7 @@ def test_files_that_a_pretrained_encoder_reads(tmp_path):
 
 def test_images_given_as_rows(tmp_path, digits):
     X = digits[0][:60].reshape(60, 64)
-    clusterer = SCANClustering(
+    clusterer = quick(
         n_clusters=2, pretext=PCA(3), image_shape=(8, 8), random_state=0
     ).fit(X)
     thumbnail = write_page(clusterer, X, tmp_path).thumbnail(5)
@@ -213,7 +218,7 @@ def test_stability_is_measured_where_it_is_asked_for(
 @pytest.fixture(scope="module")
 def noisy():
     X = np.random.default_rng(0).integers(0, 256, (400, 64, 64, 3), dtype=np.uint8)
-    return SCANClustering(n_clusters=4, pretext=PCA(4), random_state=0).fit(X), X
+    return quick(n_clusters=4, pretext=PCA(4), random_state=0).fit(X), X
 
 
 @pytest.mark.parametrize("max_bytes", [1_500_000, 600_000, 250_000])
@@ -273,7 +278,7 @@ def test_file_names_are_no_paths_of_ours(tmp_path):
     for k in range(20):
         pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"<img src=x onerror=alert({k})>.png")
-    clusterer = SCANClustering(n_clusters=2, pretext=PCA(3), random_state=0).fit(folder)
+    clusterer = quick(n_clusters=2, pretext=PCA(3), random_state=0).fit(folder)
     (tmp_path / "out").mkdir()
     page = write_page(clusterer, folder, tmp_path / "out")
     assert page.data["captions"][0] == "<img src=x onerror=alert(0)>.png"
@@ -360,14 +365,14 @@ def test_wrong_samples_are_explained(clusterer, X, tmp_path, blobs):
         write_page(clusterer, X, tmp_path / "missing")
     with pytest.raises(ValueError, match="is a folder"):
         write_gallery(clusterer, X, tmp_path)
-    rows = SCANClustering(n_clusters=3, random_state=0).fit(blobs[0])
+    rows = quick(n_clusters=3, random_state=0).fit(blobs[0])
     with pytest.raises(ValueError, match="X has 9 samples"):
         write_page(rows, blobs[0][:9], tmp_path)
 
 
 def test_files_in_another_order_are_refused(tmp_path):
     layouts = make_layouts(tmp_path)
-    clusterer = SCANClustering(n_clusters=2, pretext=PCA(3), random_state=0)
+    clusterer = quick(n_clusters=2, pretext=PCA(3), random_state=0)
     clusterer.fit(layouts["paths"])
     with pytest.raises(ValueError, match=r"X has the file .*59.png.* where"):
         write_page(clusterer, layouts["paths"][::-1], tmp_path)

@@ -7,6 +7,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from helpers import few_steps
 from PIL import Image
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
@@ -188,9 +189,11 @@ def test_many_classes_are_neither_named_nor_written():
 
 
 def cluster(X, **params):
-    return SCANClustering(
+    clusterer = SCANClustering(
         n_clusters=3, pretext=PCA(4), n_heads=2, random_state=0, **params
-    ).fit(X)
+    )
+    with few_steps():
+        return clusterer.fit(X)
 
 
 @pytest.fixture
