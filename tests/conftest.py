@@ -38,6 +38,7 @@ LONG_FILES = [
     "test_scan.py",
     "test_common.py",
     "test_benchmarks.py",
+    "test_two_processes.py",
     "test_head_search.py",
     "test_pretrained.py",
     "test_variants.py",
