@@ -289,12 +289,16 @@ class _Bar(_Redrawn):
     """Draws a bar of rich, and leaves a line of text."""
 
     def begin(self, line):
+        from rich.console import Console as RichConsole
         from rich.progress import BarColumn, Progress, TextColumn
 
         self.progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=12),
             TextColumn("{task.fields[growth]}", markup=False),
+            # Its own: in that which all programs share, a bar that was left open
+            # elsewhere would hide this one.
+            console=RichConsole(),
             auto_refresh=False,
             transient=True,
         )

@@ -11,6 +11,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
+from rich import get_console
+from rich.live import Live
 from rich.progress import Progress
 
 from sklearn_scan import _console
@@ -181,6 +183,16 @@ def test_a_bar_gives_way_to_a_line(clock, terminal):
     # Whatever comes last is the line, alone, and the cursor is there again.
     assert words(re.split(r"\x1b\[[?\d]*[A-Za-z]", written)[-1]) == [LAST]
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
+
+
+def test_a_bar_that_others_left_open_hides_nothing(clock, terminal):
+    console, left_open = get_console(), Live(refresh_per_second=1)
+    console.set_live(left_open)
+    try:
+        grow(clock, seconds=0.5, stream=terminal)
+    finally:
+        console.clear_live()
+    assert "━" in terminal.getvalue()
 
 
 def test_a_bar_is_gone_after_an_interrupt(clock, terminal):

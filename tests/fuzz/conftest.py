@@ -5,7 +5,7 @@ import pytest
 from helpers import few_steps
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")
 def short_fits():
     """Let heads begin near partitions only."""
     with few_steps():

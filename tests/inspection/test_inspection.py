@@ -7,7 +7,6 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from helpers import few_steps
 from PIL import Image
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
@@ -192,8 +191,7 @@ def cluster(X, **params):
     clusterer = SCANClustering(
         n_clusters=3, pretext=PCA(4), n_heads=2, random_state=0, **params
     )
-    with few_steps():
-        return clusterer.fit(X)
+    return clusterer.fit(X)
 
 
 @pytest.fixture
