@@ -59,7 +59,7 @@ def list_attempts(images, fitted):
 def report(what, attempt, folder):
     """Try to write into a folder; print the error, and what is left there."""
     kept = folder / "kept"
-    before = kept.read_text() if kept.exists() else None
+    before = kept.read_bytes() if kept.exists() else None
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -69,7 +69,7 @@ def report(what, attempt, folder):
     except OSError as error:
         print(f"\n{what}: {type(error).__name__}: {error}")
     if before is not None:
-        is_same = kept.exists() and kept.read_text() == before
+        is_same = kept.exists() and kept.read_bytes() == before
         print(
             f"  {'as it was' if is_same else 'CHANGED'}; {count_strays(folder)} stray"
         )
