@@ -97,7 +97,7 @@ _N_BROKEN = 20
 def break_files(paths):
     """Make each of some PNG files unreadable, in one of ten ways."""
     ways = (
-        lambda path: os.truncate(path, 400),
+        lambda path: os.truncate(path, path.stat().st_size // 2),
         lambda path: os.truncate(path, 0),
         lambda path: path.write_text("no picture"),
         lambda path: path.write_bytes(path.read_bytes()[::-1]),

@@ -1361,6 +1361,20 @@ FAULTS = [
         "displays",
     ),
     Fault(
+        "checksums of pictures are not looked at",
+        "_inputs/_files.py",
+        'if image.format != "PNG":',
+        "if image.format:",
+        "bad_files",
+    ),
+    Fault(
+        "holes in memory add up",
+        "_engine/_allocator.py",
+        "            self._library.malloc_trim(0)\n            self._taken = None",
+        "            self._taken = None",
+        "effort",
+    ),
+    Fault(
         "a missing neighbour agrees",
         "_criteria.py",
         "(is_edge & (labels[neighbors] == labels[:, None]))",
