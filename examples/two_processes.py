@@ -10,10 +10,10 @@ without a GPU::
     python examples/two_processes.py
     accelerate launch --multi_gpu --num_processes 2 examples/two_processes.py
 
-Its line of output is the same but for the number of processes. ``--multi_gpu`` stands
-for several processes, whatever they compute on. With ``--folder``, pictures are
-embedded by a pretrained encoder, each process a part of them. It needs the extra
-"accelerate", and "timm" for the encoder.
+The clusters are nearly the same: rounding grows over a long training, and acts like
+another seed. ``--multi_gpu`` stands for several processes, whatever they compute on.
+With ``--folder``, pictures are embedded by a pretrained encoder, each process a part of
+them. It needs the extra "accelerate", and "timm" for the encoder.
 """
 
 import argparse

@@ -91,7 +91,8 @@ class PredictorMixin(
         -------
         novelty : ndarray of shape (n_samples,), dtype float64
             About 1 for what is as near to training samples as these are to each other,
-            and higher for what is farther off. NaN for files that were skipped.
+            and higher for what is farther off; infinite where distances exceed float32.
+            NaN for files that were skipped.
 
         See Also
         --------

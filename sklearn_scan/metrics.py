@@ -296,7 +296,7 @@ def top_k_hungarian_accuracy_score(
     check_consistent_length(y_true, y_proba)
     # Stable, so that ties go to the lower cluster number as in argmax.
     order = np.argsort(-y_proba, axis=1, kind="stable")
-    classes, y_true = np.unique(column_or_1d(y_true), return_inverse=True)
+    classes, y_true = np.unique(_check_labels(y_true), return_inverse=True)
     present = np.unique(order[:, 0])
     _, rows, columns = _match(y_true, order[:, 0])
     cluster_of_class = np.full(len(classes), -1)
@@ -373,8 +373,9 @@ def check_probabilities(y_proba: ArrayLike) -> NDArray[Any]:
 
 def find_right(y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[np.float64]:
     """Return 1 for samples of the class that their cluster is matched with, else 0."""
+    y_true = _check_labels(y_true)
     check_consistent_length(y_true, y_pred)
-    return (align_labels(y_true, y_pred) == np.asarray(y_true)).astype(np.float64)
+    return (align_labels(y_true, y_pred) == y_true).astype(np.float64)
 
 
 def bin_by_confidence(

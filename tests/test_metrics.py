@@ -303,6 +303,20 @@ def test_the_calibration_error_does_not_depend_on_the_numbers_of_clusters():
     assert expected_calibration_error(y, surer) > 0.15
 
 
+def test_the_calibration_error_takes_classes_as_a_column():
+    y, y_proba = (
+        np.array([0, 0, 1, 0]),
+        [[0.9, 0.1], [0.9, 0.1], [0.2, 0.8], [0.4, 0.6]],
+    )
+    expected = expected_calibration_error(y, y_proba)
+    assert expected_calibration_error(y[:, None], y_proba) == expected
+
+
+def test_labels_of_mixed_types_are_refused_by_their_types():
+    with pytest.raises(TypeError, match=r"all strings. Got values of type int, str\."):
+        hungarian_accuracy_score(np.array([0, "b"], dtype=object), [0, 1])
+
+
 def test_the_calibration_error_needs_probabilities():
     with pytest.raises(ValueError, match="Pass what predict_proba returns"):
         expected_calibration_error([0, 1], [[3.0, -1.0], [0.0, 1.0]])

@@ -101,10 +101,24 @@ def learn_samples(
         return images, replace(spec, format=format, is_lazy=is_lazy, skipped=skipped)
     if pictures is not None:
         X = stack_pictures(pictures, shape)
-    X = validate(X, allow_nd=True, ensure_min_samples=2, dtype=_DTYPES)
+    X = _validate(validate, X, ensure_min_samples=2)
     passed_shape = X.shape[1:]
     X = _as_images(X, image_shape)
     return X, InputSpec(learn_format(X), passed_shape)
+
+
+def _validate(validate, X, *, allow_nd=True, **options):
+    """Return what scikit-learn accepts, if float32 can hold it."""
+    X = validate(X, allow_nd=allow_nd, dtype=_DTYPES, **options)
+    if X.dtype == np.float64:
+        most = np.finfo(np.float32).max
+        low, high = X.min(initial=0), X.max(initial=0)
+        if low < -most or high > most:
+            raise ValueError(
+                f"X has values from {low:.3g} to {high:.3g}, and networks compute with "
+                f"float32, which ends at {most:.3g}. Scale X."
+            )
+    return X
 
 
 def _is_prepared(paths, preparation):
@@ -122,7 +136,7 @@ def _prepare(X, paths, pictures, shape, validate, preparation):
         _refuse_other_shape(shape, preparation)
     else:
         _refuse_one_picture(X)
-        items = validate(X, allow_nd=True, ensure_min_samples=2, dtype=_DTYPES)
+        items = _validate(validate, X, ensure_min_samples=2)
         passed_shape, items = items.shape[1:], _as_images(items, shape)
         if items.ndim == 2:
             raise ValueError(
@@ -233,7 +247,7 @@ def check_given(X, spec, name, validate=check_array, console=SILENT, on_error="r
     if paths is not None or pictures is not None:
         X = _read_as_fitted(spec, name, pictures, sieve, root, console)
     _check_rank(spec, name, X)
-    X = validate(X, allow_nd=True, dtype=_DTYPES)
+    X = _validate(validate, X)
     rows_are_images = len(spec.passed_shape) == 1
     X = _as_images(X, spec.image_shape if rows_are_images else None)
     spec.format.check(X)
@@ -299,7 +313,7 @@ def _prepare_as_fitted(X, spec, paths, pictures, validate):
     _refuse_one_picture(X)
     X = check_array(X, allow_nd=True, dtype=_DTYPES)
     if X.ndim == 2 and rows_are_images:
-        X = validate(X, dtype=_DTYPES)
+        X = _validate(validate, X, allow_nd=False)
         X = _as_images(X, spec.pixels.sample_shape)
     if X.ndim < 3:
         raise ValueError(f"X has shape {X.shape}, and images are needed. {_ACCEPTED}")

@@ -207,4 +207,6 @@ def test_fitted_clusterers_answer_or_refuse(tmp_path_factory, data, container, m
         found = attempt(getattr(fitted(kind), method), X)
     if found is not None and method != "score":
         assert len(found) == len(array)
-        assert np.isfinite(found).all()
+        # The novelty of what is farther off than float32 can tell is infinite.
+        assert not np.isnan(found).any()
+        assert np.isfinite(found).all() or method == "novelty_score"

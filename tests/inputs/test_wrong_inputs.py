@@ -52,6 +52,13 @@ WRONG_FITS = [
     ("NaN in rows", {}, with_value(ROWS, np.nan), ValueError, "NaN"),
     ("NaN in images", {}, with_value(IMAGES, np.nan), ValueError, "NaN"),
     ("infinity", {}, with_value(ROWS, np.inf), ValueError, "infinity"),
+    (
+        "beyond float32",
+        {},
+        with_value(ROWS.astype(float), -1e300),
+        ValueError,
+        "Scale X",
+    ),
     ("complex numbers", {}, ROWS + 1j, ValueError, "Complex data"),
     ("objects", {}, np.array([[{}, 1], [2, 3]], dtype=object), TypeError, "argument"),
     ("ragged rows", {}, [[1, 2], [3]], ValueError, "inhomogeneous"),
