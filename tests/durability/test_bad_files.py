@@ -95,6 +95,10 @@ BROKEN = {
     "truncated": (truncate, "[Tt]runcated|broken"),
     "flipped": (flip, "broken|CRC|checksum|data"),
     "changed": (change_bit, "broken PNG file"),
+    "numbers": (
+        lambda path: path.write_bytes(b"P6\n4 4\n2x5\n" + bytes(48)),
+        r"its content is broken \(",
+    ),
     "empty": (lambda path: path.touch(), "no picture that Pillow can read"),
     "text": (lambda path: path.write_text("text"), "no picture that Pillow can read"),
     "bomb": (write_bomb, "exceeds limit of .* pixels"),
