@@ -373,7 +373,7 @@ def check_probabilities(y_proba: ArrayLike) -> NDArray[Any]:
 
 def find_right(y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[np.float64]:
     """Return 1 for samples of the class that their cluster is matched with, else 0."""
-    y_true = _check_labels(y_true)
+    y_true = column_or_1d(y_true)
     check_consistent_length(y_true, y_pred)
     return (align_labels(y_true, y_pred) == y_true).astype(np.float64)
 
@@ -477,6 +477,8 @@ def _contingency(y_true, y_pred):
 def _check_labels(labels):
     """Return labels as an array, if they can be told apart and put in order."""
     labels = column_or_1d(labels)
+    if labels.dtype != object:
+        return labels
     try:
         np.unique(labels)
     except TypeError as error:

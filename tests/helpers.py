@@ -31,7 +31,7 @@ def few_steps():
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_head_search, "_FITTING_STEPS_FOR_PIECES", 100)
-        patch.setattr(_linear_steps.fit_partitions, "__defaults__", (20,))
+        patch.setattr(_linear_steps, "_FITTING_STEPS", 20)
         yield
 
 

@@ -13,11 +13,11 @@ from sklearn_scan._engine import OPTIMIZERS
 
 # Samples in a step.
 _BATCH = 512
-_FITTING_RATE = 1e-2
+_FITTING_RATE, _FITTING_STEPS = 1e-2, 150
 _FEW_FEATURES = 8
 
 
-def fit_partitions(heads, rows, partitions, n_steps=150):
+def fit_partitions(heads, rows, partitions, n_steps=None):
     """Train each head, in place, to tell the parts of its partition.
 
     Parameters
@@ -28,9 +28,10 @@ def fit_partitions(heads, rows, partitions, n_steps=150):
         What heads are given.
     partitions : list of ndarray of shape (n_samples,)
         Numbers of clusters.
-    n_steps : int, default=150
-        How long.
+    n_steps : int or None, default=None
+        How long; None for 150.
     """
+    n_steps = _FITTING_STEPS if n_steps is None else n_steps
     device = heads.linear.weight.device
     targets = torch.tensor(np.stack(partitions), dtype=torch.int64, device=device)
     rows = rows.to(device)
