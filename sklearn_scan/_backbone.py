@@ -144,7 +144,7 @@ class TrainableBackbone:
 
     def open(self, X, embedding, runtime):
         """Return what the network reads of checked samples: the samples."""
-        return ArraySource(X, self.input_spec.format, runtime.device)
+        return ArraySource.open(X, self.input_spec.format, runtime)
 
     def open_embedding(self, embedding, runtime):
         """Return the embedding as a source, for the search of heads."""

@@ -202,8 +202,7 @@ class PredictorMixin(
         return neighbor_modularity(labels.numpy(), neighbors)
 
     def _resolve_runtime(self):
-        # Inference is float32, also where there is no other precision.
-        return Runtime.resolve(self.device, "float32")
+        return Runtime.resolve_fitted(self.device, self.precision)
 
     def _open(self, X, runtime, embedding=None):
         """Return what the network reads of checked samples, or of their embedding."""

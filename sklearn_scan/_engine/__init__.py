@@ -26,7 +26,7 @@ from sklearn_scan._engine._progress import FitProgress
 from sklearn_scan._engine._row_store import RowStore
 from sklearn_scan._engine._runtime import (
     Runtime,
-    exact_inference,
+    inference,
     resolve_seed,
     spawn_seeds,
     training_turn,
@@ -58,10 +58,10 @@ __all__ = [
     "StageNet",
     "Trainer",
     "Unfinished",
-    "exact_inference",
     "fingerprint",
     "identify_estimator",
     "infer",
+    "inference",
     "inference_batch",
     "kept_memory",
     "left_align",

@@ -22,6 +22,7 @@ from sklearn_scan._world import world
 
 # The precisions in which autocast computes.
 _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+HALF = tuple(_HALF.values())
 
 _turn = threading.RLock()
 
@@ -59,8 +60,8 @@ class Runtime:
     device : torch.device
         Where tensors live.
     precision : {"float32", "bfloat16", "float16"}
-        Type in which networks are trained. Losses and views are float32 in any case,
-        and so is inference, so that a sample gets the same answer in every batch.
+        Type in which networks learn, and look at images. Losses, views and heads are
+        float32 in any case, and so is what is made of rows, which takes no time.
     """
 
     device: torch.device
@@ -78,6 +79,16 @@ class Runtime:
                 f'{str(device)!r}. Leave precision at "auto", or pass "float32".'
             )
         return cls(device, precision)
+
+    @classmethod
+    def resolve_fitted(cls, device, precision):
+        """Find out what "auto" is, for a network that may come from another machine.
+
+        Where that had a GPU for float16 and this one has none, it is as good as "auto".
+        """
+        device = _resolve_device(device)
+        has_float16 = device.type == "cuda" or precision != "float16"
+        return cls.resolve(device, precision if has_float16 else "auto")
 
     def autocast(self):
         """Return the context in which a network is trained.
@@ -128,6 +139,19 @@ class Runtime:
             elif self.device.type == "mps":
                 torch.mps.manual_seed(seed)
             yield
+
+
+@contextmanager
+def inference(device, precision="float32"):
+    """Compute without gradients, in a precision."""
+    half = _HALF.get(precision)
+    with (
+        torch.no_grad(),
+        exact_inference(device),
+        # Weights are cast once for all batches.
+        torch.autocast(device.type, half, enabled=half is not None),
+    ):
+        yield
 
 
 @contextmanager

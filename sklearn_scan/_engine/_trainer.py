@@ -31,7 +31,7 @@ from sklearn_scan._engine._memory_budget import (
 from sklearn_scan._engine._net import StageNet
 from sklearn_scan._engine._optimizers import OPTIMIZERS
 from sklearn_scan._engine._progress import FitProgress
-from sklearn_scan._engine._runtime import Runtime, exact_inference, training_turn
+from sklearn_scan._engine._runtime import HALF, Runtime, inference, training_turn
 from sklearn_scan._warnings import warn_user
 from sklearn_scan._world import alone, world
 
@@ -262,12 +262,15 @@ def refresh_statistics(encoder, source, batch_size):
     alike than samples; inference on samples would be off by the difference.
     """
     batch_size = min(batch_size, inference_batch(source))
-    update_bn(Batches(Samples(source), batch_size), encoder)
+    with inference(source.device, source.precision):
+        update_bn(Batches(Samples(source), batch_size), encoder)
     encoder.eval()
 
 
 def infer(function, source, *, indices=None, batch_size=None):
-    """Apply `function` to a source, batch by batch, in float32 and without gradients.
+    """Apply `function` to a source, batch by batch, without gradients.
+
+    Images are looked at in the precision of their source.
 
     Parameters
     ----------
@@ -284,22 +287,24 @@ def infer(function, source, *, indices=None, batch_size=None):
     Returns
     -------
     outputs : Tensor of shape (n_samples, ...)
-        On the CPU.
+        On the CPU, in float32 at least.
     """
     indices = np.arange(len(source)) if indices is None else indices
     batch_size = batch_size or inference_batch(source)
     batches = torch.from_numpy(indices).split(batch_size)
-    with torch.no_grad(), exact_inference(source.device):
+    with inference(source.device, source.precision):
         if len(batches) == 1:  # no next one could use its memory
-            return _gather([function(source.read(batches[0]))])
+            return _gather(_apply(function, source, batches))
         with kept_memory(source.device, trim=False) as memory:
             return _gather(_apply(function, source, batches, memory))
 
 
-def _apply(function, source, batches, memory):
+def _apply(function, source, batches, memory=None):
     for batch in batches:
-        yield function(source.read(batch))
-        memory.relieve()
+        outputs = function(source.read(batch))
+        yield outputs.float() if outputs.dtype in HALF else outputs
+        if memory is not None:
+            memory.relieve()
 
 
 def _gather(parts):

@@ -31,18 +31,32 @@ class ArraySource(Dataset):
         How to decode them.
     device : torch.device
         Where batches are needed.
+    precision : {"float32", "bfloat16", "float16"}, default="float32"
+        In which networks look at the samples where nothing is learned.
     """
 
-    def __init__(self, array, format, device):
+    def __init__(self, array, format, device, precision="float32"):
         self.array = array
         self.format = format
         self.device = torch.device(device)
+        self.precision = precision
         self.resident = None
         self.n_read = 0
         if has_own_memory(self.device):
             self.resident = _find_shared(array, self.device)
             if self.resident is None:
                 self.resident = _upload(array, self.device)
+
+    @classmethod
+    def open(cls, array, format, runtime):
+        """Return samples as a network of this runtime looks at them.
+
+        Rows in float32: they take no time, and a perceptron may round them otherwise in
+        another batch. Convolutions do not.
+        """
+        is_image = len(format.tensor_shape) == 3
+        precision = runtime.precision if is_image else "float32"
+        return cls(array, format, runtime.device, precision)
 
     def __len__(self):
         return len(self.array)

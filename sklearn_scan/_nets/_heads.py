@@ -41,7 +41,7 @@ class UnitLength(nn.Module):
 
     def forward(self, features):
         """Return features (b, n_features) of length one; zeros stay zeros."""
-        return F.normalize(features, dim=1)
+        return unit_rows(features)
 
 
 class LinearHeads(nn.Module):

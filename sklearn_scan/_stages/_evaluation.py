@@ -66,9 +66,32 @@ class Evaluator:
 
     def losses(self, network):
         """Return the loss of each head, of shape (n_heads,)."""
-        first = self._look(network)
-        second = first if self.views is None else self._look(network)
-        heads = network.heads
+        return self._compute_losses(network.heads, *self._look_twice(network))
+
+    def judge(self, network, probabilities):
+        """Say how good a network with one head is, in one look at its views.
+
+        Parameters
+        ----------
+        network : ClusterNetwork
+            With one head.
+        probabilities : Tensor of shape (n_samples, n_clusters)
+            Those of all samples as they are.
+
+        Returns
+        -------
+        loss : float
+        invariance : float
+            The share of samples of which a view is in the same cluster.
+        """
+        first, second = self._look_twice(network)
+        loss = self._compute_losses(network.heads, first, second)[0]
+        seen = _log_probabilities(network.heads, first)[0].argmax(dim=0)
+        is_same = seen == probabilities[self.indices].argmax(dim=1)
+        return float(loss), float(is_same.float().mean())
+
+    def _compute_losses(self, heads, first, second):
+        """Return the losses (n_heads,) of features of two views of the samples."""
         agreement = torch.zeros(heads.n_heads)
         marginal = torch.zeros(heads.n_heads, heads.n_classes)
         # Features of all are held; logits of all heads, for few samples at a time.
@@ -92,23 +115,9 @@ class Evaluator:
         network.heads = network.heads.select(int(losses.argmin()))
         return network
 
-    def loss(self, network):
-        """Return the loss of a network with one head."""
-        return float(self.losses(network)[0])
-
-    def invariance(self, network, probabilities):
-        """Return the share of samples of which a view is in the same cluster.
-
-        `probabilities` are those of all samples as they are.
-        """
-        labels = infer(
-            lambda batch: network.logits(self.views(batch))[0].argmax(dim=1),
-            self.source,
-            indices=self.indices,
-        )
-        return float(
-            (labels == probabilities[self.indices].argmax(dim=1)).float().mean()
-        )
+    def _look_twice(self, network):
+        first = self._look(network)
+        return first, first if self.views is None else self._look(network)
 
     def _look(self, network):
         """Return the features of what is looked at, in new views."""

@@ -1,16 +1,42 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Which networks are kept: the choice between the results of the stages."""
 
+from dataclasses import dataclass
+
 import numpy as np
+import torch
 
 from sklearn_scan._engine import infer
 from sklearn_scan._losses import is_confident
+from sklearn_scan._nets import ClusterNetwork
 from sklearn_scan._world import world
 
 # What answers may lose where they replace others: of the share of confident samples
 # (a little, as some answers prove to be doubtful), of the agreement with earlier
 # confident answers, and of the invariance under views.
 _MOST_LOST = {"confident": 0.05, "agreement": 0.05, "invariance": 0.005}
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a network answers on the training samples, and how good that is.
+
+    Attributes
+    ----------
+    network : ClusterNetwork
+        With one head.
+    probabilities : Tensor of shape (n_samples, n_clusters)
+        Of the samples as they are.
+    loss : float
+        The SCAN loss on views.
+    invariance : float
+        The share of samples of which a view is in the same cluster.
+    """
+
+    network: ClusterNetwork
+    probabilities: torch.Tensor
+    loss: float
+    invariance: float
 
 
 class Selector:
@@ -42,21 +68,20 @@ class Selector:
         self.context = context
         self.network = None
         self.loss = np.inf
-        self._answers = []
+        self._judged = []
 
     def begin(self, network, *, is_trained):
         """Take the first network; compare others with it, if it was trained."""
         self.network = network
         if is_trained:
-            loss, comparison = self._measure_loss(network), self._compare(network)
-            self._decide("head_search", network, loss, comparison, True)
+            self._decide("head_search", network, self._compare(network), True)
 
     def probabilities(self, network=None):
         """Return the probabilities of all samples, computed once for a network.
 
         Those of the best network so far, unless another is given.
         """
-        return self._answer(self.network if network is None else network)[0]
+        return self._judge(self.network if network is None else network).probabilities
 
     def choose_clustered(self, candidate):
         """Choose between the best network and the result of the clustering on views.
@@ -64,13 +89,13 @@ class Selector:
         The candidate is taken where it does not raise the loss, or where its answers
         are as good.
         """
-        loss, comparison = self._measure_loss(candidate), self._compare(candidate)
+        loss, comparison = self._judge(candidate).loss, self._compare(candidate)
         # False for nan, where training diverged.
         is_lower = loss <= (np.inf if self.keep == "last" else self.loss)
         has_start = np.isfinite(self.loss)
         is_better = has_start and np.isfinite(loss) and is_as_good(comparison)
         kept = bool(is_lower or is_better)
-        self._decide("clustering", candidate, loss, comparison, kept)
+        self._decide("clustering", candidate, comparison, kept)
 
     def choose_self_labeled(self, candidate):
         """Choose between the best network and what self-labelling has made of it.
@@ -85,14 +110,14 @@ class Selector:
         reason : str or None
             Why the candidate was discarded, if the user should know.
         """
-        loss, comparison = self._measure_loss(candidate), self._compare(candidate)
+        loss, comparison = self._judge(candidate).loss, self._compare(candidate)
         loses_clusters = self.keep == "best" and self._loses_clusters(candidate)
         is_lower = loss <= self.loss < np.inf
         agrees = is_as_good(comparison, ["agreement"])
         is_better = (is_lower and agrees) or is_as_good(comparison)
         kept = self.keep == "last" or (is_better and not loses_clusters)
         kept = bool(kept and np.isfinite(loss))
-        self._decide("self_labeling", candidate, loss, comparison, kept)
+        self._decide("self_labeling", candidate, comparison, kept)
         if loses_clusters:
             return (
                 "Self-labelling left a cluster without members. Its result was "
@@ -108,35 +133,33 @@ class Selector:
         return after < before
 
     def _compare(self, candidate):
-        before, after = self._answer(self.network), self._answer(candidate)
+        before, after = self._judge(self.network), self._judge(candidate)
         return compare_answers(before, after, self.threshold)
 
-    def _measure_loss(self, network):
-        with self.context.isolated("evaluation"):
-            return self.evaluator.loss(network)
-
-    def _answer(self, network):
-        """Return the probabilities of all samples, and the invariance under views."""
-        for known, *answer in self._answers:
-            if known is network:
-                return answer
+    def _judge(self, network):
+        """Return the answers of a network, which is looked at once."""
+        for answers in self._judged:
+            if answers.network is network:
+                return answers
         probabilities = infer(network.probabilities, self.evaluator.source)
         with self.context.isolated("evaluation"):
-            invariance = self.evaluator.invariance(network, probabilities)
-        self._answers.append((network, probabilities, invariance))
-        return probabilities, invariance
+            found = self.evaluator.judge(network, probabilities)
+        self._judged.append(Answers(network, probabilities, *found))
+        return self._judged[-1]
 
-    def _decide(self, stage, candidate, loss, comparison, kept):
+    def _decide(self, stage, candidate, comparison, kept):
         """Keep a candidate or not; add to the history what was found of it."""
         # Of machines of two kinds, each may round in its own way.
-        kept = world().agree(kept)
+        kept, loss = world().agree(kept), self._judge(candidate).loss
         notes = {name: now for name, (_, now) in comparison.items()}
         selection = self.context.progress.history.setdefault("selection", [])
         selection.append({"stage": stage, "loss": loss} | notes | {"kept": kept})
         if kept:
             self.network, self.loss = candidate, loss
         # Those of a network that lost are not asked for again.
-        self._answers = [known for known in self._answers if known[0] is self.network]
+        self._judged = [
+            known for known in self._judged if known.network is self.network
+        ]
 
 
 def compare_answers(before, after, threshold):
@@ -144,9 +167,7 @@ def compare_answers(before, after, threshold):
 
     Parameters
     ----------
-    before, after : tuple of (Tensor of shape (n_samples, n_clusters), float)
-        The probabilities of the samples, and the invariance: the share of samples of
-        which a view is in the same cluster.
+    before, after : Answers
     threshold : float
         Above which an answer is confident.
 
@@ -157,13 +178,13 @@ def compare_answers(before, after, threshold):
         "agreement", the share in the same cluster among those that are confident in
         both; and "invariance".
     """
-    (old, old_invariance), (new, new_invariance) = before, after
+    old, new = before.probabilities, after.probabilities
     was_sure, is_sure = (is_confident(p.amax(dim=1), threshold) for p in (old, new))
     same = (old.argmax(dim=1) == new.argmax(dim=1))[was_sure & is_sure].float()
     return {
         "confident": (float(was_sure.float().mean()), float(is_sure.float().mean())),
         "agreement": (1.0, float(same.mean()) if len(same) else 0.0),
-        "invariance": (old_invariance, new_invariance),
+        "invariance": (before.invariance, after.invariance),
     }
 
 

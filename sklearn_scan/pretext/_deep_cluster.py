@@ -223,7 +223,7 @@ class DeepCluster(ClusterMixin, BasePretext):
             files that were skipped.
         """
         check_is_fitted(self, "net_")
-        runtime = Runtime.resolve(self.device, "float32")
+        runtime = Runtime.resolve_fitted(self.device, self.precision)
         X, places = self._check_given(X)
         network = copy.deepcopy(self.net_.module_).to(runtime.device)
         return places.spread(network.predict(self._open(X, runtime)).numpy(), -1)

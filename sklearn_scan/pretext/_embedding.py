@@ -11,7 +11,7 @@ import torch
 
 from sklearn_scan._console import SILENT
 from sklearn_scan._devices import send
-from sklearn_scan._engine import exact_inference, kept_memory
+from sklearn_scan._engine import inference, kept_memory
 from sklearn_scan._inputs import (
     LazyImages,
     UnreadableImagesError,
@@ -147,7 +147,7 @@ def _embed(encoder, images, wanted, format, runtime):
     before = None
     with kept_memory(device) as memory:
         for part, raw in batches:
-            with torch.no_grad(), exact_inference(device), runtime.autocast():
+            with inference(device, runtime.precision):
                 features = encoder(format.decode(send(raw, device)))
             # One batch late: a GPU has the next one when the transfer waits.
             if before is not None:

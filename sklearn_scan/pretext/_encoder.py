@@ -190,8 +190,7 @@ class BaseEncoder(
             that were skipped (see `on_error`).
         """
         check_is_fitted(self, "net_")
-        # Inference is float32, also where there is no other precision.
-        runtime = Runtime.resolve(self.device, "float32")
+        runtime = Runtime.resolve_fitted(self.device, self.precision)
         X, places = self._check_given(X)
         return places.spread(self.embed_samples(X, runtime, self._open_console()))
 
@@ -289,7 +288,7 @@ class BaseEncoder(
         self.history_ = state["history"]
 
     def _open(self, X, runtime):
-        return ArraySource(X, self.input_spec_.format, runtime.device)
+        return ArraySource.open(X, self.input_spec_.format, runtime)
 
     def _try_encoder(self, source, runtime):
         """Return an encoder as it is now, or as it would be at first."""

@@ -268,9 +268,7 @@ class Pretrained(BaseEncoder):
 
     def _embed(self, X, runtime, console):
         # In its own precision: features must not differ between `fit` and `predict`.
-        has_float16 = runtime.device.type == "cuda" or self.precision != "float16"
-        precision = self.precision if has_float16 else "auto"
-        runtime = Runtime.resolve(runtime.device, precision)
+        runtime = Runtime.resolve_fitted(runtime.device, self.precision)
         encoder = self.net_.module_.encoder.to(runtime.device).eval()
         return embed_images(
             encoder,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_scan._engine import Runtime, _runtime, _trainer, infer
+from sklearn_scan._engine import Runtime, _runtime, infer
 from sklearn_scan._engine._tf32 import exact_float32
 from sklearn_scan._inputs import ArraySource, learn_format
 
@@ -117,8 +117,8 @@ def test_all_that_trains_is_exact(precision, monkeypatch):
 
 def test_all_that_is_inferred_is_exact(monkeypatch):
     noted = []
-    inference = _runtime.exact_inference
-    monkeypatch.setattr(_trainer, "exact_inference", lambda device: inference(CUDA))
+    exact = _runtime.exact_inference
+    monkeypatch.setattr(_runtime, "exact_inference", lambda device: exact(CUDA))
     rows = np.zeros((5, 2), dtype=np.float32)
 
     def note(batch):

@@ -26,7 +26,7 @@ from sklearn_scan._stages import (
     find_prototypes,
     search_heads,
 )
-from sklearn_scan._stages._selection import compare_answers, is_as_good
+from sklearn_scan._stages._selection import Answers, compare_answers, is_as_good
 from sklearn_scan._stages._self_labeling import SelfLabelingNetwork
 from sklearn_scan.pretext import SimCLR
 
@@ -411,6 +411,23 @@ def test_samples_and_neighbours_have_batch_statistics_of_their_own():
 # The choices.
 
 
+def test_a_network_is_looked_at_once(images, trained, monkeypatch):
+    """Its loss and its invariance are of the same views."""
+    looks = []
+    look = Evaluator._look
+
+    def note(evaluator, network):
+        if evaluator.views is not None:
+            looks.append(network)
+        return look(evaluator, network)
+
+    monkeypatch.setattr(Evaluator, "_look", note)
+    quick(trained, keep="best", clustering=once(), self_labeling=once()).fit(images)
+    networks = {id(network): network for network in looks}
+    assert len(networks) == 3
+    assert len(looks) == 6  # a view of the samples, and one of their neighbours
+
+
 def scale_heads(network, factor):
     changed = copy.deepcopy(network)
     with torch.no_grad():
@@ -455,15 +472,26 @@ def test_self_labelling_is_judged_by_sure_answers(
     new, confidence, invariance, is_better
 ):
     before, after = one_hot(OLD), one_hot(new, confidence)
-    comparison = compare_answers((before, 0.9), (after, invariance), 0.99)
+    comparison = compare_answers(
+        Answers(None, before, 0.0, 0.9), Answers(None, after, 0.0, invariance), 0.99
+    )
     assert is_as_good(comparison) == is_better
+
+
+def find_losses(losses, monkeypatch):
+    """Let networks have these losses, one after the other."""
+    judge, losses = Evaluator.judge, iter(losses)
+    monkeypatch.setattr(
+        Evaluator, "judge", lambda *args: (next(losses), judge(*args)[1])
+    )
 
 
 def test_the_scan_loss_does_not_judge_self_labelling(images, trained, monkeypatch):
     """It rises where answers are right and mined neighbours are not."""
-    monkeypatch.setattr("sklearn_scan._scan.self_label", lambda network, *_: network)
-    losses = iter([1.0, 2.0])
-    monkeypatch.setattr("sklearn_scan._stages.Evaluator.loss", lambda *_: next(losses))
+    monkeypatch.setattr(
+        "sklearn_scan._scan.self_label", lambda network, *_: copy.deepcopy(network)
+    )
+    find_losses([1.0, 2.0], monkeypatch)
     clusterer = quick(trained, keep="best", self_labeling=once()).fit(images)
     first, second = clusterer.history_["selection"]
     assert second["loss"] > first["loss"]
@@ -477,8 +505,7 @@ def test_less_confident_answers_are_kept_if_their_loss_is_lower(
     monkeypatch.setattr(
         "sklearn_scan._scan.self_label", lambda network, *_: scale_heads(network, 0.5)
     )
-    losses = iter(losses)
-    monkeypatch.setattr("sklearn_scan._stages.Evaluator.loss", lambda *_: next(losses))
+    find_losses(losses, monkeypatch)
     clusterer = quick(trained, keep="best", threshold=0.6, self_labeling=once())
     first, second = clusterer.fit(images).history_["selection"]
     assert second["confident"] < first["confident"] - 0.1
