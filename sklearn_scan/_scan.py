@@ -52,7 +52,7 @@ from sklearn_scan._stages import (
     find_prototypes,
     make_confidence_loss,
     make_net,
-    search_heads,
+    search_heads_once,
     self_label,
     start_heads,
 )
@@ -459,7 +459,7 @@ class SCANClustering(
             # embedding spreads them evenly; there the full weight is the better guide.
             n_steps = None if backbone.learns else plan.schedule.n_steps(len(rows))
             loss = SCANLoss(self.entropy_weight, n_steps, find_sizes(self))
-            network, weight = search_heads(
+            network, weight = search_heads_once(
                 rows, n_clusters, n_heads, loss, plan, context, follows_sizes(self)
             )
             world().agree_on_weights(network)

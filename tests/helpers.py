@@ -30,7 +30,7 @@ def few_steps():
     To tell a partition takes up to 2000 steps: most of the time of a small fit.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_head_search, "_FITTING_STEPS_FOR_PIECES", 100)
+        patch.setattr(_head_search, "_FITTING_STEPS_FOR_PIECES", (100,))
         patch.setattr(_linear_steps, "_FITTING_STEPS", 20)
         yield
 

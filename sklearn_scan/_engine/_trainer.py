@@ -79,7 +79,7 @@ class Trainer:
         """
         schedule = replace(stage.schedule, batch_size=self._find_batch_size(stage))
         stage = replace(stage, schedule=schedule)
-        identity = self._identify(stage)
+        identity = self.identify(stage)
         if identity is None or not self.cache.is_active:
             return self.train(stage, identity)[0]
         weights, records = self.cache.fetch(
@@ -147,7 +147,7 @@ class Trainer:
         )
         return size
 
-    def _identify(self, stage):
+    def identify(self, stage):
         """Return what a stage is known by; None if not needed, or not to be had.
 
         A checkpoint cannot do without; a cache can, with a warning.

@@ -34,6 +34,7 @@ from sklearn_scan._stages._finishing import (
 from sklearn_scan._stages._head_search import search_heads, start_heads
 from sklearn_scan._stages._mining import find_neighbors
 from sklearn_scan._stages._partitions import make_graph, unit_rows
+from sklearn_scan._stages._search_once import search_heads_once
 from sklearn_scan._stages._selection import Selector
 from sklearn_scan._stages._self_labeling import make_confidence_loss, self_label
 
@@ -57,6 +58,7 @@ __all__ = [
     "make_graph",
     "make_net",
     "search_heads",
+    "search_heads_once",
     "self_label",
     "start_heads",
     "try_numbers",

@@ -328,7 +328,7 @@ def test_heads_that_follow_a_partition_are_the_same_from_a_cache(tmp_path, monke
         return network, weight
 
     monkeypatch.setattr("sklearn_scan._stages._head_search.polish_head", polish)
-    monkeypatch.setattr("sklearn_scan._scan.search_heads", search)
+    monkeypatch.setattr("sklearn_scan._scan.search_heads_once", search)
     X, _ = rare_digits()
     fits = [
         SCANClustering(

@@ -275,7 +275,8 @@ def test_after_the_search_of_heads_samples_count_as_it_says(
     weights = np.zeros(N)
     weights[7] = N
     monkeypatch.setattr(
-        "sklearn_scan._scan.search_heads", lambda *a: (search_heads(*a)[0], weights)
+        "sklearn_scan._scan.search_heads_once",
+        lambda *a: (search_heads(*a)[0], weights),
     )
     neighbors = np.roll(np.arange(N), 1)
     clusterer = quick(trained_plain, clustering=once(views="none"), entropy_weight=0.5)

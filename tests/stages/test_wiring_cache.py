@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sklearn_scan import SCANClustering, TrainingConfig
+from sklearn_scan._stages import _head_search
 from sklearn_scan.pretext import SimCLR
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -220,3 +221,27 @@ def test_an_interrupted_step_goes_on_as_if_nothing_had_been(
     assert losses[0] == losses[1]
     assert len(losses[0]) == 3
     assert np.array_equal(resumed.confidence_, whole.confidence_)
+
+
+def test_a_search_from_the_cache_finds_no_partitions(images, tmp_path, monkeypatch):
+    """They take longer than the training of the heads."""
+    memory = str(tmp_path)
+    make(memory).fit(images)
+    expected = make(None, self_labeling=None).fit(images)
+    monkeypatch.setattr(_head_search, "begin_heads", None)
+    found = make(memory, self_labeling=None).fit(images)
+    np.testing.assert_array_equal(
+        found.predict_proba(images), expected.predict_proba(images)
+    )
+
+
+def test_weights_of_samples_come_from_the_cache_as_well(tmp_path):
+    """Clusters of unequal sizes are drawn equally often, from the cache or not."""
+    random = np.random.default_rng(0)
+    centers = 8 * np.eye(3).repeat([80, 20, 10], axis=0)
+    rows = centers + random.normal(size=centers.shape)
+    parameters = {"n_clusters": 3, "n_heads": 2, "random_state": 0}
+    expected = SCANClustering(**parameters).fit(rows).predict_proba(rows)
+    for _ in range(2):
+        cached = SCANClustering(**parameters, memory=str(tmp_path)).fit(rows)
+        np.testing.assert_array_equal(cached.predict_proba(rows), expected)
