@@ -828,8 +828,8 @@ FAULTS = [
     Fault(
         "both sides of the judge see the same views",
         "_stages/_evaluation.py",
-        "second = first if self.views is None else self._look(network)",
-        "second = first",
+        "return first, first if self.views is None else self._look(network)",
+        "return first, first",
         "wiring",
     ),
     Fault(
@@ -849,8 +849,8 @@ FAULTS = [
     Fault(
         "the answers of a network are those of the one before",
         "_stages/_selection.py",
-        "if known is network:",
-        "if known is not None:",
+        "if answers.network is network:",
+        "if answers is not None:",
         "wiring",
     ),
     Fault(
@@ -1124,9 +1124,37 @@ FAULTS = [
     Fault(
         "float32 features are computed in bfloat16",
         "pretext/_embedding.py",
-        "runtime.autocast():",
-        'torch.autocast("cpu", torch.bfloat16):',
+        "with inference(device, runtime.precision):",
+        'with inference(device, "bfloat16"):',
         "pretrained wiring_tasks",
+    ),
+    Fault(
+        "rows are looked at in bfloat16",
+        "_inputs/_array.py",
+        'precision = runtime.precision if is_image else "float32"',
+        "precision = runtime.precision",
+        "inference",
+    ),
+    Fault(
+        "images are looked at in float32 whatever is asked for",
+        "_inputs/_array.py",
+        'precision = runtime.precision if is_image else "float32"',
+        'precision = "float32"',
+        "inference",
+    ),
+    Fault(
+        "a search from the cache forgets how often samples are drawn",
+        "_stages/_search_once.py",
+        "return network.eval(), sample_weight",
+        "return network.eval(), None",
+        "wiring_cache",
+    ),
+    Fault(
+        "a search for other sizes comes from the cache",
+        "_stages/_search_once.py",
+        "samples.is_learned, follows, context.seeds",
+        "samples.is_learned, context.seeds",
+        "wiring_cache",
     ),
     Fault(
         "the borderline of a cluster is its core again",

@@ -245,3 +245,9 @@ def test_weights_of_samples_come_from_the_cache_as_well(tmp_path):
     for _ in range(2):
         cached = SCANClustering(**parameters, memory=str(tmp_path)).fit(rows)
         np.testing.assert_array_equal(cached.predict_proba(rows), expected)
+
+
+def test_a_search_for_other_sizes_is_another(images, memory, capsys):
+    clusterer = make(memory, cluster_sizes="equal")
+    assert "head_search" not in cached_steps(clusterer, images, capsys)
+    assert "head_search" in cached_steps(clusterer, images, capsys)
