@@ -60,8 +60,8 @@ def export_onnx(
     is that of an image; where files were passed, (n, h, w, 3). A named encoder of
     :class:`~sklearn_scan.pretext.Pretrained` is given images that were resized and
     cropped as it expects them, as uint8 or as floats from 0 to 255. The model computes
-    in float32: an encoder of :class:`~sklearn_scan.pretext.Pretrained` that embeds in
-    bfloat16, as ``precision="auto"`` does where that is fast, differs by its rounding.
+    in float32: `predict_proba` differs by its rounding where it looks at images in
+    bfloat16, as ``precision="auto"`` does where that is fast.
 
     Examples
     --------

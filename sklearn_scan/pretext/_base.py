@@ -87,9 +87,10 @@ _SHARED_PARAMETERS = """encoder : str, class or callable, default="auto"
     device : str or torch.device, default="auto"
         Where to compute. "auto" takes a CUDA GPU where there is one.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Type in which networks are trained. "auto" is bfloat16 where there are fast
-        instructions for it, float16 on GPUs that have them for it alone, else float32.
-        Losses, heads and inference are float32, and never TF32.
+        Type in which networks learn, and look at images afterwards. "auto" is bfloat16
+        where there are fast instructions for it, float16 on GPUs that have them for it
+        alone, else float32. Losses, heads, and what is predicted for rows are float32,
+        and never TF32.
     random_state : int, RandomState instance or None, default=None
         Determines all random choices. Pass an int for reproducible results.
     verbose : int, default=0
