@@ -110,8 +110,8 @@ def estimate_n_clusters(
             f"clusters, {numbers.max()}."
         )
     seed = resolve_seed(random_state)
-    measured = try_numbers(rows, metric, numbers, n_resamples, max_samples, seed)
-    return NumberOfClusters(numbers, *measured)
+    curves = try_numbers(rows, metric, numbers, n_resamples, max_samples, seed)
+    return NumberOfClusters(numbers, **curves)
 
 
 def _read_rows(X: Any) -> tuple[np.ndarray, str]:
