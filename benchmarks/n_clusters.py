@@ -126,8 +126,11 @@ def blobs(n_groups=26, n_features=20, cluster_std=3.5):
 
 
 def moons():
-    """Return two groups that are bent around each other."""
-    return make_moons(600, noise=0.08, random_state=0)
+    """Return two groups that are bent around each other, in four dimensions."""
+    X, y = make_moons(600, noise=0.08, random_state=0)
+    # EVoC wants more than two.
+    others = np.random.default_rng(0).normal(scale=0.08, size=(600, 2))
+    return np.hstack([X, others]), y
 
 
 def embed(name, case, folder):

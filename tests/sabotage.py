@@ -975,6 +975,27 @@ FAULTS = [
         "head_search",
     ),
     Fault(
+        "the number of clusters is the first vote and not the median",
+        "_stages/_counting.py",
+        "return sorted(votes.values())[len(votes) // 2]",
+        "return next(iter(votes.values()))",
+        "n_clusters",
+    ),
+    Fault(
+        "partitions are stable if they predict themselves",
+        "_stages/_trials.py",
+        "measure_strength(of_graph[subset], of_subset)",
+        "measure_strength(of_graph[subset], of_graph[subset])",
+        "n_clusters",
+    ),
+    Fault(
+        "the silhouette of k-means is that of the graph",
+        "_stages/_trials.py",
+        '"kmeans_silhouettes": pair[1]',
+        '"kmeans_silhouettes": pair[0]',
+        "n_clusters",
+    ),
+    Fault(
         "partitions are of the rows alone",
         "_stages/_partitions.py",
         "if has_edges(neighbors):",

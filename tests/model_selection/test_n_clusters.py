@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.datasets import load_digits, load_iris, make_blobs
+from sklearn.datasets import load_digits, load_iris, make_blobs, make_moons
 from sklearn.exceptions import NotFittedError
 
 from sklearn_scan import SCANClustering, TrainingConfig
@@ -211,6 +211,13 @@ def test_what_is_measured_speaks_for_the_groups(seven):
     assert not np.array_equal(estimate.silhouettes, estimate.kmeans_silhouettes)
 
 
+def test_the_silhouette_of_kmeans_is_that_of_kmeans():
+    """It cuts moons straight through; the graph does not, and is less compact."""
+    X, _ = make_moons(300, noise=0.05, random_state=0)
+    estimate = estimate_n_clusters(X, numbers=[2, 3], n_resamples=2, random_state=0)
+    assert (estimate.kmeans_silhouettes[:, 0] > estimate.silhouettes[:, 0] + 0.01).all()
+
+
 def test_weights_are_shares_of_common_neighbors():
     neighbors = np.array([[1, 2], [0, 2], [0, 3], [2, 1]])
     weights = weigh_graph(neighbors).toarray()
@@ -295,6 +302,8 @@ def test_the_display_shows_the_estimate(seven):
     np.testing.assert_array_equal(curve.get_ydata(), estimate.scores)
     texts = [text.get_text() for text in display.ax_.get_legend().get_texts()]
     assert f"estimate: {estimate.n_clusters}" in texts
+    votes = display.ax_.get_lines()[-1].get_xdata()
+    assert list(votes) == list(estimate.votes.values())
     _, ax = matplotlib.pyplot.subplots()
     assert NumberOfClustersDisplay.from_estimate(estimate, ax=ax).ax_ is ax
     matplotlib.pyplot.close("all")
