@@ -60,6 +60,7 @@ from scipy.sparse.linalg import eigsh
 from sklearn.cluster import HDBSCAN
 from sklearn.datasets import load_iris, make_blobs, make_moons
 from sklearn.metrics import silhouette_score
+from threadpoolctl import threadpool_limits
 
 from sklearn_scan._stages._counting import N_PARTS
 from sklearn_scan._stages._partitions import run_kmeans
@@ -452,7 +453,9 @@ def main(arguments=None):
         is_wanted = name in (options.data or [name]) and not set(COLUMNS) <= set(known)
         if not is_wanted or time.perf_counter() - started > options.seconds:
             continue
-        results[name] = {"role": role} | measure(*load(), known)
+        # EVoC takes all threads for itself, and leaves OpenMP with them.
+        with threadpool_limits(1):
+            results[name] = {"role": role} | measure(*load(), known)
         print(name, {c: results[name][c] for c in ("classes", *COLUMNS)}, flush=True)
         if options.json:
             write_json(options.json, report)
