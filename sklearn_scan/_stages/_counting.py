@@ -16,9 +16,9 @@ counts that is stable in this way. It errs towards few.
 
 *Silhouette of k-means* alone: the largest, as in textbooks. It errs towards many.
 
-Each is right on some embeddings and far off on others, rarely together. The median is
-wrong only where two of them err towards the same side. `benchmarks/n_clusters.py`
-compares it with each of them, and with other routes.
+Each is far off on some embeddings, and seldom two towards the same side. The median is
+right about as often as the first vote alone; how far apart the three are says when to
+doubt it. `benchmarks/n_clusters.py` compares it with each, and with other routes.
 """
 
 from dataclasses import dataclass
