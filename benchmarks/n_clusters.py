@@ -14,8 +14,7 @@ The routes:
 
 - ``ours``: `estimate_n_clusters`, which is what ``n_clusters="auto"`` takes; beside it
   its ``interval``, and whether it calls itself doubtful.
-- ``first vote``: the first of the three of which it is the median, of the silhouette
-  or, where that says nothing, of the modularity. It was the estimate once.
+- ``median``: of its three votes, of which it is the first.
 - ``modularity`` and ``silhouette``: the two that this vote is made of, each alone.
 - ``stability``: the largest number whose prediction strength (Tibshirani and Walther,
   2005) between parts and all is above 0.8, of partitions of the graph of neighbours.
@@ -26,9 +25,9 @@ The routes:
 - ``HDBSCAN`` and ``EVoC``: with their defaults; ``HDBSCAN 1 %`` with clusters of at
   least a hundredth of the samples.
 
-The sets of role "choose" were looked at while the first vote was made, those of role
-"report" were not; but what routes say of them was known when the median was considered.
-Those of role "fresh" were added after it was made. Beside the sets of `panel.py` there
+The sets of role "choose" were looked at while the rule was made, those of role "report"
+were not; but what routes say of them was known before its doubt was made. Those of role
+"fresh" were added afterwards. Beside the sets of `panel.py` there
 are some of their classes, drawn at random; all 26 letters; irises; moons; and blobs. A
 file of `--json` is taken up: routes that it holds of a set are not measured again.
 `--data` measures some sets alone.
@@ -336,10 +335,9 @@ def estimate(space):
         "votes": found.votes,
         "criterion": found.criterion,
         "interval": list(found.interval),
-        "runner_up": found.runner_up,
         "doubtful": found.is_doubtful,
         "records": records,
-        "first vote": next(iter(found.votes.values())),
+        "median": sorted(found.votes.values())[1],
     } | {
         name: next(each["n_clusters"] for each in records if each[name] >= least)
         for name, least in highest.items()
@@ -354,7 +352,7 @@ def is_right(found, n_classes):
     return abs(found - n_classes) <= max(1, n_classes / 10 if n_classes > 10 else 1)
 
 
-COLUMNS = ("ours", "first vote", "silhouette", "modularity", *ROUTES)
+COLUMNS = ("ours", "median", "silhouette", "modularity", *ROUTES)
 
 
 def print_results(results):

@@ -68,7 +68,7 @@ _PANEL_COLUMNS = (
 )
 # What the stages were called when the older files were written.
 _OLD_NAMES = {"clustering": "head search", "fine_tuning": "clustering"}
-_OTHER_ROUTES = ("first vote", *n_clusters.ROUTES)
+_OTHER_ROUTES = ("median", *n_clusters.ROUTES)
 _SPELLING = {"optimiser": "optimizer"}
 _OLD_COLUMNS = {f"{old} s": f"{new} s" for old, new in _OLD_NAMES.items()}
 

@@ -36,10 +36,9 @@ sets = {
 #
 # Three criteria say how many clusters there are: the silhouette, or how much nearer
 # samples are to their own cluster than to the next; whether clusters are found again in
-# fewer samples; and the silhouette of k-means alone. The estimate is the median of the
-# three votes, and the curve is the criterion that it comes from. The gray interval has
-# all votes, and what parts of the samples say: where it is wide, believe no single
-# number.
+# fewer samples; and the silhouette of k-means alone. The first decides, and is the
+# curve. The gray interval has all three votes, and what parts of the samples say: where
+# it is wide, believe no single number.
 
 estimates = {name: estimate_n_clusters(X, random_state=0) for name, X in sets.items()}
 fig, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")

@@ -975,10 +975,10 @@ FAULTS = [
         "head_search",
     ),
     Fault(
-        "the number of clusters is the first vote and not the median",
+        "the number of clusters is the median and not the first vote",
         "_stages/_counting.py",
-        "return sorted(votes.values())[len(votes) // 2]",
-        "return next(iter(votes.values()))",
+        "return self.votes[self.criterion]",
+        "return _median(self.votes)",
         "n_clusters",
     ),
     Fault(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How many clusters an embedding has, without labels: the median of three routes.
+"""How many clusters an embedding has, without labels, and how doubtful that is.
 
 *Silhouette* (Rousseeuw, 1987): how much nearer samples are to their own cluster than to
 the next. Between numbers of which each splits what is apart, it hardly differs; so the
@@ -10,15 +10,17 @@ weighted by how many neighbours they have in common, are of one cluster than wou
 chance. It needs no distances, and prefers many small clusters where the embedding is
 smooth.
 
+That is the estimate. Two other criteria say when to doubt it:
+
 *Prediction strength* (Tibshirani and Walther, 2005): whether samples that are together
 in a partition of all are together in a partition of fewer as well. The largest number
 counts that is stable in this way. It errs towards few.
 
 *Silhouette of k-means* alone: the largest, as in textbooks. It errs towards many.
 
-Each is far off on some embeddings, and seldom two towards the same side. The median is
-right about as often as the first vote alone; how far apart the three are says when to
-doubt it. `benchmarks/n_clusters.py` compares it with each, and with other routes.
+Where the three agree, the first is right more often. Their median is right no more
+often than the first alone. `benchmarks/n_clusters.py` compares it with each, and with
+other routes.
 """
 
 from dataclasses import dataclass
@@ -61,12 +63,12 @@ class NumberOfClusters:
     Attributes
     ----------
     n_clusters : int
-        The estimate: the median of the votes.
+        The estimate: the first of the votes.
     votes : dict of int
         What each of three criteria says: "silhouette", or "modularity" where no
         silhouette reaches 0.1; "prediction strength"; and "k-means silhouette".
     criterion : str
-        The one whose vote is the median.
+        The first of these, which decides: "silhouette" or "modularity".
     scores : ndarray of shape (n_numbers,)
         The mean of this criterion over the parts.
     deviations : ndarray of shape (n_numbers,)
@@ -95,7 +97,7 @@ class NumberOfClusters:
     @property
     def n_clusters(self) -> int:
         """The estimate."""
-        return _median(self.votes)
+        return self.votes[self.criterion]
 
     @property
     def votes(self) -> dict[str, int]:
@@ -104,9 +106,8 @@ class NumberOfClusters:
 
     @property
     def criterion(self) -> str:
-        """The criterion that decided; the first of several that agree."""
-        votes = self.votes
-        return next(name for name in votes if votes[name] == _median(votes))
+        """The criterion that decided."""
+        return next(iter(self._curves))
 
     @property
     def scores(self) -> np.ndarray:
@@ -148,8 +149,8 @@ class NumberOfClusters:
         low, high = self.interval
         votes = ", ".join(f"{number} by {name}" for name, number in self.votes.items())
         return (
-            f"The number of clusters is doubtful: {self.n_clusters} is the median of "
-            f"{votes}, and parts of the samples say {low} to {high}. "
+            f"The number of clusters is doubtful: it is {votes}, and parts of the "
+            f"samples say {low} to {high}. "
             + ("" if self._is_stable else "No number gives clusters that are stable. ")
             + "Look at clusters of several numbers, or begin with "
             f"n_clusters={high} and merge (sklearn_scan.merge_tree)."

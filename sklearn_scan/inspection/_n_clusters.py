@@ -25,10 +25,9 @@ _TICKS = (2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 1000)
 class NumberOfClustersDisplay(Display):
     """A curve over the number of clusters, and the number that it speaks for.
 
-    The estimate is the median of what three criteria say, which are the triangles. The
-    curve is the criterion whose vote is the median; the band, its standard deviation
-    over parts of the samples. The shaded interval has all three, and the medians in
-    single parts.
+    The curve is the criterion that decides; the band, its standard deviation over parts
+    of the samples. The triangles are what this and two other criteria say. The shaded
+    interval has all three, and their medians in single parts.
 
     Make one with `from_estimator` or `from_estimate`. All parameters are stored as
     attributes.

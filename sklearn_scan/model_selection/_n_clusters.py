@@ -36,7 +36,7 @@ def estimate_n_clusters(
 
     Parts of the samples are partitioned into every number of clusters, by k-means and
     by spectral clustering of the graph of neighbours; nothing is trained. The estimate
-    is the median of three votes:
+    is the first of three votes, and the others say whether to doubt it:
 
     - the smallest number whose silhouette (Rousseeuw [1]_, the mean of both partitions)
       is within 4 % of the largest. Where no silhouette reaches 0.1, as in features of
@@ -71,8 +71,8 @@ def estimate_n_clusters(
     Returns
     -------
     estimate : NumberOfClusters
-        With `n_clusters`, the `votes`, the curve behind the one that is the median
-        (`numbers`, `scores`), and the doubt (`interval`, `runner_up`, `is_doubtful`).
+        With `n_clusters`, the curve behind it (`numbers`, `scores`), the `votes`, and
+        the doubt (`interval`, `runner_up`, `is_doubtful`).
 
     Raises
     ------
