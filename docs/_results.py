@@ -68,6 +68,7 @@ _PANEL_COLUMNS = (
 )
 # What the stages were called when the older files were written.
 _OLD_NAMES = {"clustering": "head search", "fine_tuning": "clustering"}
+_OTHER_ROUTES = ("median", *n_clusters.ROUTES)
 _SPELLING = {"optimiser": "optimizer"}
 _OLD_COLUMNS = {f"{old} s": f"{new} s" for old, new in _OLD_NAMES.items()}
 
@@ -132,14 +133,14 @@ def describe(run):
 
 
 def make_n_clusters_table(report):
-    """Return what every route says of every set, those that only report first."""
-    rows = report["results"].items()
-    ordered = sorted(rows, key=lambda item: item[1]["role"] == "choose")
+    """Return what every route says of every set, those that chose nothing first."""
+    rows, roles = report["results"].items(), n_clusters.ROLES
+    ordered = sorted(rows, key=lambda item: roles.index(item[1]["role"]))
     table = []
     for name, row in ordered:
         described = n_clusters.describe(name, row)
         found = {"`auto`": described["ours"], "interval": described["interval"]}
-        found |= {k: described[k] for k in n_clusters.ROUTES if k in described}
+        found |= {k: described[k] for k in _OTHER_ROUTES}
         start = {"data": name, "role": row["role"], "classes": described["classes"]}
         table.append(start | found)
     return make_markdown([*table, *_count_right(report["results"])])
@@ -147,9 +148,9 @@ def make_n_clusters_table(report):
 
 def _count_right(results):
     """Return a line per role that counts where each route is right."""
-    columns = {"`auto`": "ours"} | {name: name for name in n_clusters.ROUTES}
+    columns = {"`auto`": "ours"} | {name: name for name in _OTHER_ROUTES}
     lines = []
-    for role in ("report", "choose"):
+    for role in n_clusters.ROLES:
         rows = [row for row in results.values() if row["role"] == role]
         if not rows:
             continue

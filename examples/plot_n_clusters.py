@@ -34,23 +34,24 @@ sets = {
 # The curve
 # ---------
 #
-# The silhouette says how much nearer samples are to their own cluster than to the next.
-# The estimate is the smallest number at which it is nearly the largest. The gray
-# interval has all numbers that are nearly as good, and what parts of the samples and
-# another criterion say (the modularity of the graph of neighbours): where it is wide,
-# believe no single number.
+# Three criteria say how many clusters there are: the silhouette, or how much nearer
+# samples are to their own cluster than to the next; whether clusters are found again in
+# fewer samples; and the silhouette of k-means alone. The first decides, and is the
+# curve. The gray interval has all three votes, and what parts of the samples say: where
+# it is wide, believe no single number.
 
 estimates = {name: estimate_n_clusters(X, random_state=0) for name, X in sets.items()}
 fig, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
 for ax, (name, estimate) in zip(axes, estimates.items(), strict=True):
     NumberOfClustersDisplay.from_estimate(estimate, ax=ax)
-    ax.set_title(name, pad=60)
+    ax.set_title(name, pad=75)
     low, high = estimate.interval
     doubt = ", doubtful" if estimate.is_doubtful else ""
     print(f"{name:<7} {estimate.n_clusters:2d}, from {low} to {high}{doubt}")
+    print(estimate.votes)
 
 # %%
-# In noise there are no clusters, and the interval shows it. (The estimate is at least
+# In noise there are no clusters: nothing is stable. (The estimate is at least
 # two: whether there are groups at all is for you to see.)
 #
 # In a fit

@@ -220,9 +220,9 @@ class SCANClustering(
         "invariance" under views, and whether the result was "kept". Under
         "calibration", the "temperature" and, before it, the "confident" share of the
         final answers. Under "counting", where `n_clusters` is "auto", one record per
-        number that was tried, with its "silhouette" and its "modularity". Under
-        "decoding", how many "images" the cache holds, and how many of them were
-        "decoded" now.
+        number that was tried, with its "silhouette", its "modularity", its
+        "prediction_strength" and its "kmeans_silhouette". Under "decoding", how many
+        "images" the cache holds, and how many of them were "decoded" now.
     pretext_ : estimator
         The fitted pretext.
     input_spec_ : object

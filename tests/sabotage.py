@@ -975,6 +975,27 @@ FAULTS = [
         "head_search",
     ),
     Fault(
+        "the number of clusters is the median and not the first vote",
+        "_stages/_counting.py",
+        "return self.votes[self.criterion]",
+        "return _median(self.votes)",
+        "n_clusters",
+    ),
+    Fault(
+        "partitions are stable if they predict themselves",
+        "_stages/_trials.py",
+        "measure_strength(of_graph[subset], of_subset)",
+        "measure_strength(of_graph[subset], of_graph[subset])",
+        "n_clusters",
+    ),
+    Fault(
+        "the silhouette of k-means is that of the graph",
+        "_stages/_trials.py",
+        '"kmeans_silhouettes": pair[1]',
+        '"kmeans_silhouettes": pair[0]',
+        "n_clusters",
+    ),
+    Fault(
         "partitions are of the rows alone",
         "_stages/_partitions.py",
         "if has_edges(neighbors):",

@@ -20,10 +20,7 @@ from sklearn_scan._stages._counting import (
     MOST_SAMPLES,
     N_PARTS,
     NumberOfClusters,
-    check_countable,
     count_clusters,
-    list_numbers,
-    try_numbers,
 )
 from sklearn_scan._stages._evaluation import Evaluator
 from sklearn_scan._stages._finishing import (
@@ -37,6 +34,7 @@ from sklearn_scan._stages._partitions import make_graph, unit_rows
 from sklearn_scan._stages._search_once import search_heads_once
 from sklearn_scan._stages._selection import Selector
 from sklearn_scan._stages._self_labeling import make_confidence_loss, self_label
+from sklearn_scan._stages._trials import check_countable, list_numbers, try_numbers
 
 __all__ = [
     "MOST_SAMPLES",

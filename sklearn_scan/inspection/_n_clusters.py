@@ -25,9 +25,9 @@ _TICKS = (2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 1000)
 class NumberOfClustersDisplay(Display):
     """A curve over the number of clusters, and the number that it speaks for.
 
-    The curve is the criterion that decided; the band, its standard deviation over
-    parts of the samples. The shaded interval has the numbers that are nearly as good,
-    or that parts of the samples, or the other criterion, say instead.
+    The curve is the criterion that decides; the band, its standard deviation over parts
+    of the samples. The triangles are what this and two other criteria say. The shaded
+    interval has all three, and their medians in single parts.
 
     Make one with `from_estimator` or `from_estimate`. All parameters are stored as
     attributes.
@@ -169,6 +169,10 @@ class NumberOfClustersDisplay(Display):
         style = {"color": ACCENT, "linewidth": 1.5, "linestyle": "--"}
         label = f"estimate: {found.n_clusters}"
         handles += [ax.axvline(found.n_clusters, label=label, **style)]
+        style = {"color": ACCENT, "marker": "^", "linestyle": "none"}
+        votes, at_the_axis = list(found.votes.values()), ax.get_xaxis_transform()
+        style |= {"label": "votes", "transform": at_the_axis}
+        handles += ax.plot(votes, [0.03] * len(votes), **style)
         self._write_numbers()
         hide_spines(ax)
         write_legend(ax, handles, ncols=1)

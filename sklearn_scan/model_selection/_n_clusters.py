@@ -36,16 +36,21 @@ def estimate_n_clusters(
 
     Parts of the samples are partitioned into every number of clusters, by k-means and
     by spectral clustering of the graph of neighbours; nothing is trained. The estimate
-    is the smallest number whose silhouette (Rousseeuw [1]_, the mean of both
-    partitions) is within 4 % of the largest. Where no silhouette reaches 0.1, as in
-    features of many dimensions, it is the number of the largest modularity (Newman and
-    Girvan [2]_) in the graph of neighbours, weighted by the neighbours that two samples
-    share.
+    is the first of three votes, and the others say whether to doubt it:
+
+    - the smallest number whose silhouette (Rousseeuw [1]_, the mean of both partitions)
+      is within 4 % of the largest. Where no silhouette reaches 0.1, as in features of
+      many dimensions, the number of the largest modularity (Newman and Girvan [2]_) in
+      the graph of neighbours, weighted by the neighbours that two samples share;
+    - the largest number whose prediction strength (Tibshirani and Walther [3]_) is
+      above 0.8: samples that are together in the graph of a part are together in that
+      of seven tenths of the part as well. The smallest of all where there is none;
+    - the number of the largest silhouette of k-means.
 
     The groups that are counted are those that stand apart in the embedding. These need
     not be those that a person would name: letters in many fonts stand apart by letter
-    and by font. `interval`, `runner_up` and `is_doubtful` of the result say how far
-    parts and criteria agree.
+    and by font. `votes`, `interval`, `runner_up` and `is_doubtful` of the result say
+    how far criteria and parts agree.
 
     Parameters
     ----------
@@ -66,8 +71,8 @@ def estimate_n_clusters(
     Returns
     -------
     estimate : NumberOfClusters
-        With `n_clusters`, the curve (`numbers`, `scores`), and its doubt (`interval`,
-        `runner_up`, `is_doubtful`).
+        With `n_clusters`, the curve behind it (`numbers`, `scores`), the `votes`, and
+        the doubt (`interval`, `runner_up`, `is_doubtful`).
 
     Raises
     ------
@@ -90,6 +95,8 @@ def estimate_n_clusters(
        20, 1987.
     .. [2] M. E. J. Newman and M. Girvan, "Finding and evaluating community structure in
        networks", Physical Review E 69, 2004.
+    .. [3] R. Tibshirani and G. Walther, "Cluster validation by prediction strength",
+       Journal of Computational and Graphical Statistics 14, 2005.
 
     Examples
     --------
@@ -97,8 +104,10 @@ def estimate_n_clusters(
     >>> from sklearn_scan.model_selection import estimate_n_clusters
     >>> X, _ = make_blobs(200, centers=4, cluster_std=0.5, random_state=1)
     >>> estimate = estimate_n_clusters(X, random_state=0)
-    >>> estimate.n_clusters, estimate.criterion
-    (4, 'silhouette')
+    >>> estimate.n_clusters
+    4
+    >>> estimate.votes
+    {'silhouette': 4, 'prediction strength': 4, 'k-means silhouette': 4}
     """
     rows, metric = _read_rows(X)
     numbers = _check_numbers(numbers, len(rows))
@@ -110,8 +119,8 @@ def estimate_n_clusters(
             f"clusters, {numbers.max()}."
         )
     seed = resolve_seed(random_state)
-    measured = try_numbers(rows, metric, numbers, n_resamples, max_samples, seed)
-    return NumberOfClusters(numbers, *measured)
+    curves = try_numbers(rows, metric, numbers, n_resamples, max_samples, seed)
+    return NumberOfClusters(numbers, **curves)
 
 
 def _read_rows(X: Any) -> tuple[np.ndarray, str]:

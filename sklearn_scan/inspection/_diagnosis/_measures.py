@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What is measured of a fitted clusterer, without labels."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -33,8 +33,8 @@ class Measures:
     """
 
     record: dict
-    halves: dict = field(default_factory=dict)
-    disagreeing: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
+    halves: dict
+    disagreeing: np.ndarray
 
 
 def measure(estimator, stability=None, views=()):
@@ -61,31 +61,15 @@ def measure(estimator, stability=None, views=()):
     graph = make_graph(neighbors)
     directed = count_links(labels, neighbors, n_clusters)
     cuts = cut_pairs((directed + directed.T) / 2)
-    measures = Measures({})
-    clusters = []
-    for number in range(n_clusters):
-        members = np.flatnonzero(labels == number)
-        cut, is_first = halve(graph[members][:, members])
-        halves = members[is_first], members[~is_first]
-        if not np.isnan(cut):
-            measures.halves[number] = halves
-        clusters.append(
-            {
-                "cluster": number,
-                "size": len(members),
-                "confidence": _mean(confidence[members]),
-                "coverage": _mean(is_sure[members]),
-                **_describe_neighbors(number, directed[number]),
-                "stability": None if stability is None else _number(stability[number]),
-                "halves": {"cut": _number(cut), "sizes": sorted(map(len, halves))},
-            }
-        )
+    clusters, halves = _measure_clusters(
+        labels, confidence, is_sure, graph, directed, stability
+    )
     # Nobody disagrees where there are no neighbours: NaN is not less.
     is_odd = is_sure & (find_agreement(labels, neighbors) < 0.5)
     odd = np.flatnonzero(is_odd)
-    measures.disagreeing = odd[np.argsort(-confidence[odd], kind="stable")]
+    disagreeing = odd[np.argsort(-confidence[odd], kind="stable")]
     chance = np.bincount(labels, minlength=n_clusters) / max(1, len(labels))
-    measures.record = {
+    record = {
         "n_samples": len(labels),
         "n_clusters": n_clusters,
         "n_neighbors": neighbors.shape[1],
@@ -100,13 +84,36 @@ def measure(estimator, stability=None, views=()):
         "neighbors": measure_neighbors(neighbors, np.asarray(estimator.embedding_)),
         "disagreeing": {
             "share": _mean(is_odd),
-            "samples": measures.disagreeing[:_N_NAMED].tolist(),
+            "samples": disagreeing[:_N_NAMED].tolist(),
         },
         "views": list(views),
         "selection": list(estimator.history_.get("selection", [])),
         "training": summarize_training(estimator.history_),
     }
-    return measures
+    return Measures(record, halves, disagreeing)
+
+
+def _measure_clusters(labels, confidence, is_sure, graph, directed, stability):
+    """Return a record of every cluster, and the members of the halves of each."""
+    records, halves = [], {}
+    for number in range(len(directed)):
+        members = np.flatnonzero(labels == number)
+        cut, is_first = halve(graph[members][:, members])
+        pair = members[is_first], members[~is_first]
+        if not np.isnan(cut):
+            halves[number] = pair
+        records.append(
+            {
+                "cluster": number,
+                "size": len(members),
+                "confidence": _mean(confidence[members]),
+                "coverage": _mean(is_sure[members]),
+                **_describe_neighbors(number, directed[number]),
+                "stability": None if stability is None else _number(stability[number]),
+                "halves": {"cut": _number(cut), "sizes": sorted(map(len, pair))},
+            }
+        )
+    return records, halves
 
 
 def _describe_neighbors(number, counts):
