@@ -64,10 +64,10 @@ class Encoder(nn.Module):
 class ConvNet(nn.Sequential):
     """A small convolutional network for small images.
 
-    Pairs of 3 x 3 convolutions with batch normalisation; the resolution is halved after
-    the first of a pair until a side is shorter than four pixels, and the width doubles
-    on the way, up to 256. On images wider than 24 pixels the first convolution has
-    stride two, which makes the network four times cheaper.
+    3 x 3 convolutions with batch normalisation. At each resolution there are two, of
+    which one doubles the width, up to 256; then the resolution is halved, until a side
+    is shorter than four pixels. On images wider than 24 pixels the first convolution
+    has stride two, which makes the network four times cheaper.
 
     Parameters
     ----------
@@ -77,17 +77,27 @@ class ConvNet(nn.Sequential):
         The shorter side of the input, in pixels.
     width : int, default=32
         Channels after the first convolution.
+    widens_late : bool, default=False
+        Whether the width is doubled after the resolution is halved, and not before.
+        That takes three fifths of the time. Drawings and characters lose nothing by
+        it, and photographs do.
     """
 
-    def __init__(self, n_channels, side, width=32):
+    def __init__(self, n_channels, side, width=32, *, widens_late=False):
         stride = 2 if side > 24 else 1
         layers = [conv_block(n_channels, width, stride=stride)]
         side = -(-side // stride)
         while side >= 4:
             wider = min(2 * width, 256)
-            layers += [conv_block(width, wider), nn.MaxPool2d(2)]
-            layers += [conv_block(wider, wider)]
+            if widens_late:
+                layers += [conv_block(width, width), nn.MaxPool2d(2)]
+                layers += [conv_block(width, wider)]
+            else:
+                layers += [conv_block(width, wider), nn.MaxPool2d(2)]
+                layers += [conv_block(wider, wider)]
             width, side = wider, side // 2
+        if widens_late:
+            layers += [conv_block(width, width)]
         layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
         super().__init__(*layers)
 
@@ -116,9 +126,12 @@ def mlp(shape, *, hidden=256):
 
 
 def convnet(shape):
-    """Make a `ConvNet` for images of `shape` (c, h, w)."""
+    """Make a `ConvNet` for images of `shape` (c, h, w).
+
+    Those of one channel are characters and drawings more often than photographs.
+    """
     n_channels, height, width = shape
-    return ConvNet(n_channels, min(height, width))
+    return ConvNet(n_channels, min(height, width), widens_late=n_channels == 1)
 
 
 def resnet(name, shape, *, stem="imagenet"):

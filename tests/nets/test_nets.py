@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from sklearn_scan._inputs import learn_format
 from sklearn_scan._nets import (
@@ -91,6 +92,29 @@ def test_small_encoders_read_any_size(name, sample_shape, device):
 def test_the_convnet_gets_no_wider_than_256():
     widths = {m.out_channels for m in ConvNet(3, 64).modules() if hasattr(m, "groups")}
     assert widths == {32, 64, 128, 256}
+
+
+def count_flops(network, shape):
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(torch.zeros(1, *shape))
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("side", [8, 28, 64])
+def test_the_convnet_takes_less_time_where_it_widens_late(side):
+    early, late = (ConvNet(1, side, widens_late=late) for late in (False, True))
+    shape = (1, side, side)
+    assert count_flops(late, shape) < 0.8 * count_flops(early, shape)
+    # What it can represent in the end is as much.
+    assert late(torch.zeros(2, *shape)).shape == early(torch.zeros(2, *shape)).shape
+
+
+@pytest.mark.parametrize(("shape", "is_late"), [((9, 9), True), ((9, 9, 3), False)])
+def test_photographs_are_widened_before_they_shrink(shape, is_late):
+    network = build_encoder("convnet", format_of(*shape)).network
+    pooled = next(k for k, layer in enumerate(network) if type(layer) is nn.MaxPool2d)
+    width = network[pooled - 1][0].out_channels
+    assert width == (32 if is_late else 64)
 
 
 class Rows(nn.Linear):
