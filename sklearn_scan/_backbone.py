@@ -51,7 +51,7 @@ def resolve_backbone(clusterer, input_spec, seed, *, is_kept):
     pretext = _make_pretext(pretext, clusterer.encoder, input_spec)
     pretext = _with_seed(pretext, seed)
     ours = find_encoder(pretext)
-    if ours is not None and ours.is_pretrained:
+    if ours is not None:
         ours = _with_settings(ours, clusterer)
     if is_kept:
         return KeptBackbone(ours, input_spec)
@@ -88,7 +88,7 @@ def _with_seed(pretext, seed):
 
 def _with_settings(pretext, clusterer):
     """Let an encoder embed as the clusterer says, where it says nothing itself."""
-    if pretext.memory is None:
+    if pretext.is_pretrained and pretext.memory is None:
         pretext.memory = clusterer.memory
     if pretext.precision == "auto":
         pretext.precision = clusterer.precision
@@ -136,7 +136,9 @@ class TrainableBackbone:
 
     def fit_embed(self, X, context):
         """Fit the pretext, or fetch it from the cache; return the embedding of `X`."""
-        return self.pretext.fit_embed(X, self.input_spec, context.trainer)
+        runtime = self.pretext.find_runtime(context.runtime)
+        trainer = replace(context.trainer, runtime=runtime)
+        return self.pretext.fit_embed(X, self.input_spec, trainer)
 
     def embed(self, X, runtime, console=SILENT):
         """Embed checked samples."""

@@ -18,8 +18,9 @@ from sklearn_scan.neighbors import draw_some
 
 # Neighbours that a sample is compared with.
 _K = 5
-# A distance below it is a rounding error.
-_LEAST_SCALE = 1e-6
+# A distance below it is a rounding error, and so is one below this share of the usual
+# distance: images may be embedded in bfloat16.
+_LEAST_SCALE, _LEAST_SHARE = 1e-6, 0.05
 # Samples among which they are looked for.
 _MOST_ROWS = 20_000
 
@@ -60,7 +61,8 @@ class KnownSamples:
         distances, neighbors = search.kneighbors()
         reach = distances.mean(axis=1)
         # Of duplicates nothing is usual.
-        scale = np.sqrt(reach * np.median(reach)).clip(min=_LEAST_SCALE)
+        least = max(_LEAST_SCALE, _LEAST_SHARE * np.median(reach))
+        scale = np.sqrt(reach * np.median(reach)).clip(min=least)
         return cls(search, metric, scale, reach / scale[neighbors].mean(axis=1))
 
     def score(self, rows):

@@ -183,8 +183,8 @@ class SCANClustering(
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         Type in which networks learn, and look at images afterwards. "auto" is bfloat16
         where there are fast instructions for it, float16 on GPUs that have them for it
-        alone, else float32. Losses, heads, and what is predicted for rows are float32,
-        and never TF32.
+        alone, else float32. Losses and heads are float32, as are the answers of
+        networks that read rows, and never TF32.
     random_state : int, RandomState instance or None, default=None
         Pass an int for labels that are the same in every fit, to the bit on a CPU.
     verbose : int, default=0

@@ -60,8 +60,8 @@ class Runtime:
     device : torch.device
         Where tensors live.
     precision : {"float32", "bfloat16", "float16"}
-        Type in which networks learn, and look at images. Losses, views and heads are
-        float32 in any case, and so is what is made of rows, which takes no time.
+        Type in which networks learn, and look at images afterwards. Losses, views and
+        heads are float32 in any case.
     """
 
     device: torch.device
@@ -84,26 +84,18 @@ class Runtime:
     def resolve_fitted(cls, device, precision):
         """Find out what "auto" is, for a network that may come from another machine.
 
-        Where that had a GPU for float16 and this one has none, it is as good as "auto".
+        A precision that this one would have to emulate, or does not have, falls back to
+        "auto".
         """
         device = _resolve_device(device)
-        has_float16 = device.type == "cuda" or precision != "float16"
-        return cls.resolve(device, precision if has_float16 else "auto")
+        is_lacking = (precision == "float16" and device.type != "cuda") or (
+            precision == "bfloat16" and not _has_fast_bfloat16(device)
+        )
+        return cls.resolve(device, "auto" if is_lacking else precision)
 
     def autocast(self):
-        """Return the context in which a network is trained.
-
-        Without autocast's cache of weights: in older releases (pytorch issue 105211) it
-        also keeps what was cast without a graph, under `no_grad`, so that a pass for
-        targets takes the gradients of the pass after it. Weights that serve once per
-        step are cast once in any case.
-        """
-        return torch.autocast(
-            self.device.type,
-            _HALF.get(self.precision),
-            enabled=self.precision in _HALF,
-            cache_enabled=False,
-        )
+        """Return the context in which a network is trained."""
+        return _autocast(self.device, self.precision)
 
     def make_scaler(self):
         """Return what keeps small gradients from becoming zero in float16.
@@ -144,14 +136,24 @@ class Runtime:
 @contextmanager
 def inference(device, precision="float32"):
     """Compute without gradients, in a precision."""
-    half = _HALF.get(precision)
-    with (
-        torch.no_grad(),
-        exact_inference(device),
-        # Weights are cast once for all batches.
-        torch.autocast(device.type, half, enabled=half is not None),
-    ):
+    with torch.no_grad(), exact_inference(device), _autocast(device, precision):
         yield
+
+
+def _autocast(device, precision):
+    """Return the context in which networks compute in a precision.
+
+    Without autocast's cache of weights: in older releases (pytorch issue 105211) it
+    also keeps what was cast without a graph, under `no_grad`, so that a pass for
+    targets takes the gradients of the pass after it. And where the user has begun an
+    autocast around ours, it would keep weights that have learned since.
+    """
+    return torch.autocast(
+        device.type,
+        _HALF.get(precision),
+        enabled=precision in _HALF,
+        cache_enabled=False,
+    )
 
 
 @contextmanager

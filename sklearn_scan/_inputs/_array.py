@@ -51,8 +51,7 @@ class ArraySource(Dataset):
     def open(cls, array, format, runtime):
         """Return samples as a network of this runtime looks at them.
 
-        Rows in float32: they take no time, and a perceptron may round them otherwise in
-        another batch. Convolutions do not.
+        Rows in float32: they take no time, and need not be rounded.
         """
         is_image = len(format.tensor_shape) == 3
         precision = runtime.precision if is_image else "float32"

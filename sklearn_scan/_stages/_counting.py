@@ -53,12 +53,12 @@ class NumberOfClusters:
     numbers : ndarray of shape (n_numbers,), dtype int64
         The numbers of clusters that were tried, increasing.
     silhouettes : ndarray of shape (n_resamples, n_numbers)
-        For each part of the samples and each number, the mean silhouette of two
-        partitions, by k-means and in the graph of neighbours.
+        For each part of the samples and each number, the mean of the silhouettes of two
+        partitions, one by k-means and one of the graph of neighbours.
     modularities, strengths : ndarray of shape (n_resamples, n_numbers)
-        The modularity and the prediction strength of the latter.
+        The modularity and the prediction strength of that of the graph.
     kmeans_silhouettes : ndarray of shape (n_resamples, n_numbers)
-        The silhouette of the former.
+        The silhouette of that by k-means.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class NumberOfClusters:
 
     @property
     def runner_up(self) -> int | None:
-        """The number that was found second most often."""
+        """The other number that is voted for most often."""
         found = np.array([list(votes.values()) for votes in self._list_votes()])
         is_other = np.abs(found - self.n_clusters) > 1
         others, counts = np.unique(found[is_other], return_counts=True)
@@ -149,8 +149,8 @@ class NumberOfClusters:
         low, high = self.interval
         votes = ", ".join(f"{number} by {name}" for name, number in self.votes.items())
         return (
-            f"The number of clusters is doubtful: it is {votes}, and parts of the "
-            f"samples say {low} to {high}. "
+            f"The number of clusters is doubtful: it is {votes}, and with parts of "
+            f"the samples {low} to {high}. "
             + ("" if self._is_stable else "No number gives clusters that are stable. ")
             + "Look at clusters of several numbers, or begin with "
             f"n_clusters={high} and merge (sklearn_scan.merge_tree)."

@@ -69,12 +69,12 @@ class Evaluator:
         return self._compute_losses(network.heads, *self._look_twice(network))
 
     def judge(self, network, probabilities):
-        """Say how good a network with one head is, in one look at its views.
+        """Say how good a network is, in one look at each of two views.
 
         Parameters
         ----------
         network : ClusterNetwork
-            With one head.
+            Of which the first head counts.
         probabilities : Tensor of shape (n_samples, n_clusters)
             Those of all samples as they are.
 
@@ -116,6 +116,7 @@ class Evaluator:
         return network
 
     def _look_twice(self, network):
+        """Return the features of a view of the samples, and of one of neighbours."""
         first = self._look(network)
         return first, first if self.views is None else self._look(network)
 

@@ -2,6 +2,7 @@
 """Heads that were searched before are not searched again."""
 
 from dataclasses import replace
+from functools import partial
 
 import joblib
 import torch
@@ -15,60 +16,79 @@ _NAME = "head_search"
 
 
 def search_heads_once(samples, n_clusters, n_heads, loss, plan, context, follows=True):
-    """Search heads, or fetch those that were found; see `search_heads`.
+    """Search heads, or fetch those that were found.
 
     Candidates of a grid that differ in what comes later, such as `threshold`, share
     them: with their partitions, which take longer than the training.
+
+    Parameters
+    ----------
+    samples, n_clusters, n_heads, loss, plan, context, follows
+        See `search_heads`.
+
+    Returns
+    -------
+    network : ClusterNetwork
+        With one head.
+    sample_weight : ndarray of shape (n_samples,) or None
+        How often each sample is to be drawn from here on.
     """
-    parameters = samples, n_clusters, n_heads, loss, plan
-    identity = _identify(*parameters, context, follows)
+    progress = context.progress
+    search = partial(search_heads, samples, n_clusters, n_heads, loss, plan)
+    identity = _identify(samples, n_clusters, n_heads, loss, plan, context, follows)
     if identity is None:
-        return search_heads(*parameters, context, follows)
-    computed = []
-
-    def search():
-        # The search as a whole is cached here, and its stage not a second time.
-        trainer = replace(context.trainer, cache=StageCache())
-        within = replace(context, trainer=trainer)
-        computed.append(search_heads(*parameters, within, follows))
-        return computed[0]
-
-    found = context.cache.fetch(
+        return search(context, follows)
+    # The search as a whole is cached here, and its stage not a second time.
+    within = replace(context, trainer=replace(context.trainer, cache=StageCache()))
+    weights, sample_weight, records = context.cache.fetch(
         search_to_arrays,
         identity,
-        search,
-        context.progress,
+        partial(search, within, follows),
+        progress,
         ignore=("search", "progress"),
         lock=lambda: f"{_NAME}-{identity}",
     )
-    if computed:
-        return computed[0]
-    context.progress.say(f"{_NAME} taken from the cache")
-    weights, sample_weight, context.progress.history[_NAME] = found
+    if _NAME not in progress.history:
+        progress.say(f"{_NAME} taken from the cache")
+        progress.history[_NAME] = records
     network = make_heads(samples.source, n_clusters, 1)
     network.heads.load_state_dict({k: torch.tensor(w) for k, w in weights.items()})
     return network.eval(), sample_weight
 
 
 def search_to_arrays(identity, search, progress):
-    """Search heads; return weights, sample weights and records as arrays."""
-    network, sample_weight = search()
+    """Search heads; return weights, sample weights and records as arrays.
+
+    Raises
+    ------
+    Unfinished
+        If a callback ended the search.
+    """
+    # Of this stage alone: one that was ended before is no reason to search again.
+    was_stopped, progress.was_stopped = progress.was_stopped, False
+    try:
+        network, sample_weight = search()
+        is_whole = not progress.was_stopped
+    finally:
+        progress.was_stopped |= was_stopped
     weights = network.heads.state_dict()
     result = (
         {name: value.cpu().numpy() for name, value in weights.items()},
         sample_weight,
         progress.history[_NAME],
     )
-    if progress.was_stopped:
+    if not is_whole:
         raise Unfinished(result)
     return result
 
 
 def _identify(samples, n_clusters, n_heads, loss, plan, context, follows):
-    """Return what a search is known by; None where nothing is cached."""
+    """Return what a search is known by; None where nothing is cached.
+
+    Where heads begin goes by the state of the generator, which is part of it.
+    """
     if not context.cache.is_active:
         return None
-    # Where heads begin goes by the generator, which this leaves as it is.
     with torch.random.fork_rng(devices=[]):
         heads = LinearHeads(1, n_clusters, n_heads)
     network = ClusterNetwork(nn.Identity(), heads, nn.Identity())

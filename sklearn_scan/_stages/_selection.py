@@ -24,7 +24,7 @@ class Answers:
     Attributes
     ----------
     network : ClusterNetwork
-        With one head.
+        Of which the first head counts.
     probabilities : Tensor of shape (n_samples, n_clusters)
         Of the samples as they are.
     loss : float

@@ -42,7 +42,8 @@ from sklearn_scan.pretext._encoder import BaseEncoder, fill_docstring
 
 _SHARED_PARAMETERS = """encoder : str, class or callable, default="auto"
         The network to train. "auto" is an MLP for rows, a small convolutional network
-        for images up to 64 pixels and ResNet-18 for larger ones. By name: "convnet",
+        for images up to 64 pixels, narrower for those of one channel, and ResNet-18 for
+        larger ones. By name: "convnet",
         "mlp", "resnet18", "resnet34", "resnet50", "resnet18_cifar" and so on with the
         3 x 3 stem for small images, worth its cost on a GPU, and "resnet18_stl" and so
         on with the paper's stem for images of 96 pixels. Or a class or function
@@ -89,8 +90,8 @@ _SHARED_PARAMETERS = """encoder : str, class or callable, default="auto"
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         Type in which networks learn, and look at images afterwards. "auto" is bfloat16
         where there are fast instructions for it, float16 on GPUs that have them for it
-        alone, else float32. Losses, heads, and what is predicted for rows are float32,
-        and never TF32.
+        alone, else float32. Losses and heads are float32, as are the answers of
+        networks that read rows, and never TF32.
     random_state : int, RandomState instance or None, default=None
         Determines all random choices. Pass an int for reproducible results.
     verbose : int, default=0

@@ -206,6 +206,12 @@ class BaseEncoder(
         """
         return {"image_shape": self.image_shape if image_shape is None else image_shape}
 
+    def find_runtime(self, runtime):
+        """Return the runtime of a clusterer, or its device in the precision of this."""
+        if self.precision == "auto":
+            return runtime
+        return Runtime.resolve_fitted(runtime.device, self.precision)
+
     @property
     def is_fitted(self):
         """Whether there is a trained network."""
@@ -228,6 +234,7 @@ class BaseEncoder(
 
     def embed_samples(self, X, runtime, console=SILENT):
         """Embed checked samples; tell the console, where this takes long."""
+        runtime = self.find_runtime(runtime)
         source = self._open(X, runtime)
         return infer(self.make_embedder().to(runtime.device), source).numpy()
 

@@ -386,7 +386,7 @@ class Pretrained(BaseEncoder):
             raise AttributeError(
                 f"{type(self).__name__!r} object has no attribute {name!r}"
             )
-        self._load(Runtime.resolve(self.device, self.precision))
+        self._load(Runtime.resolve_fitted(self.device, self.precision))
         found = _digest_weights(vars(self)["net_"].module_.encoder)
         if found != self._digest:
             del self.net_
