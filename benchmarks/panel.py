@@ -150,11 +150,14 @@ def scaled(load):
     return StandardScaler().fit_transform(X), y
 
 
-def imbalance(X, y, ratio=10):
-    """Drop samples until class sizes fall geometrically, the last to 1 / ratio."""
+def imbalance(X, y, ratio=10, shift=0):
+    """Drop samples until class sizes fall geometrically, to 1 / ratio.
+
+    The last class is the rarest, or that of number `shift` - 1.
+    """
     random = np.random.default_rng(0)
     classes, sizes = np.unique(y, return_counts=True)
-    shares = ratio ** -np.linspace(0, 1, len(classes))
+    shares = np.roll(ratio ** -np.linspace(0, 1, len(classes)), shift)
     kept = [
         random.choice(np.flatnonzero(y == c), int(sizes.min() * share), replace=False)
         for c, share in zip(classes, shares, strict=True)

@@ -23,6 +23,7 @@ import gallery
 import operations
 import panel
 import paper
+import rare
 import scaling
 import selection
 import speed
@@ -319,6 +320,32 @@ def test_imbalance_falls_geometrically_to_a_tenth():
     X, found = panel.imbalance(np.arange(300), y)
     assert np.bincount(found).tolist() == [100, 31, 10]
     assert np.array_equal(y[X], found)
+
+
+def test_any_class_can_be_the_rarest():
+    _, found = panel.imbalance(np.arange(300), np.arange(300) % 3, shift=1)
+    assert np.bincount(found).tolist() == [10, 100, 31]
+
+
+def test_pieces_are_merged_by_their_links():
+    # Two chains of four, and a link between them.
+    neighbors = np.array([[1], [0], [1], [2], [5], [4], [5], [6]])
+    others = [-1, 2, 3, -1, -1, 6, 7, 3]
+    graph = rare.make_graph(np.column_stack([neighbors, others]))
+    pieces = np.array([0, 0, 1, 1, 2, 2, 3, 3])
+    for linkage in ("average", "smaller", "root"):
+        merged = rare.merge_pieces(pieces, graph, 2, linkage)
+        assert merged.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def test_thresholds_are_of_each_cluster():
+    probabilities = torch.tensor([[0.8, 0.2], [0.9, 0.1], [0.4, 0.6]])
+    found = rare.find_thresholds(probabilities, 0.5, "largest")
+    assert found.tolist() == pytest.approx([0.45, 0.3])
+    logits = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    loss = rare.ThresholdPerCluster(torch.tensor([0.8, 0.7]), balanced=False)
+    # Both have the confidence 0.73.
+    assert loss(logits, logits)[1]["confident"] == 0.5
 
 
 def test_operations_of_steps_and_views_are_counted(monkeypatch, capsys):
