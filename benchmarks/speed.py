@@ -8,7 +8,7 @@
 Parts:
 
 * ``stages``: training steps on 32 x 32 images with a ResNet-18 (3 x 3 stem), and
-  `predict_proba`. *floor* is the rate at which the machine's best matrix product, in
+  answers. *floor* is the rate at which the machine's best matrix product, in
   the precision of the library, would do the products and convolutions of a step, and
   nothing else; *net alone* is torch's forward and backward pass of that network, which
   no library that calls torch can beat; *plain* is the published recipe in
@@ -20,6 +20,7 @@ Parts:
 * ``embedding``: a fit of rows against ``KMeans(n_init=10)``, time and accuracy.
 * ``grid``: a `GridSearchCV` of 8 candidates and 2 folds, with `memory=` and without.
 * ``import``: what importing costs beyond importing torch.
+* ``rounding``: how far answers in bfloat16 agree with those in float32.
 
 `--profile DIR` writes a trace of a few steps of each stage, and prints which kernels
 the time went to. All ratios are of one run: absolute figures differ from machine to
@@ -49,6 +50,7 @@ from scan_bench.report import (
     write_json,
 )
 from scan_bench.speed_ceilings import Ceilings, NetAlone, count_flops, synchronize
+from scan_bench.speed_rounding import measure_rounding
 from scan_bench.speed_rows import measure_embeddings, measure_mining
 from scan_bench.speed_shares import PARTS, watch
 from scipy.ndimage import gaussian_filter
@@ -73,6 +75,8 @@ TARGETS = {
 _PRODUCTS = re.compile(
     r"gemm|conv|cutlass|wgrad|dgrad|fprop|::(b|add)?mm$|addbmm|baddbmm", re.IGNORECASE
 )
+# What is asked of a fitted model, how often.
+_ANSWERS, _N_TURNS = ("predict_proba", "transform"), 3
 IN_LIBRARY = {"simclr": "pretext", "clustering": "clustering"}
 
 
@@ -122,8 +126,9 @@ def measure_stages(options, ceilings):
         results.append(result | {"shares": stopwatch.shares(in_library)})
         rows.append(describe_rate(result))
         shares.append({"stage": stage} | format_shares(results[-1]["shares"]))
-    results.append(measure_prediction(images, forward, options, ceilings, runtime))
-    rows.append(describe_rate(results[-1]))
+    answers = measure_answers(images, forward, options, ceilings, runtime)
+    results += answers
+    rows += [describe_rate(answer) for answer in answers]
     print(
         f"\nSamples per second, batches of {options.batch_size}, {runtime.precision}\n"
     )
@@ -175,20 +180,30 @@ def fit_stage(stage, images, options):
         return clusterer.fit(images, neighbors=random_neighbors(len(images)))
 
 
-def measure_prediction(images, forward, options, ceilings, runtime):
+def measure_answers(images, forward, options, ceilings, runtime):
+    """Measure `predict_proba` and `transform` against plain code in float32."""
     clusterer = fit_stage("clustering", images[: options.batch_size], options)
-    clusterer.predict_proba(images[:64])
-    synchronize(options.device)
-    started = time.perf_counter()
-    clusterer.predict_proba(images)
-    seconds = time.perf_counter() - started
-    baseline = plain.predict(images, runtime.device, options.batch_size)
-    return {
-        "stage": "predict_proba (float32)",
-        "library": len(images) / seconds,
-        "plain": baseline,
-        "floor": ceilings.flops("float32") / forward,
-    }
+    results = []
+    for name in _ANSWERS:
+        answer = getattr(clusterer, name)
+        answer(images[:64])
+        times, rates = [], []
+        # In turn, as the speed of a machine drifts.
+        for _ in range(_N_TURNS):
+            synchronize(options.device)
+            started = time.perf_counter()
+            answer(images)
+            times.append(time.perf_counter() - started)
+            rates.append(plain.predict(images, runtime.device, options.batch_size))
+        results.append(
+            {
+                "stage": name,
+                "library": len(images) / statistics.median(times),
+                "plain": statistics.median(rates),
+                "floor": ceilings.flops(runtime.precision) / forward,
+            }
+        )
+    return results
 
 
 def describe_rate(result):
@@ -217,6 +232,10 @@ def format_shares(shares):
 def check_stages(results):
     targets = []
     for result in results:
+        if result["stage"] in _ANSWERS:
+            ratio = result["library"] / result["plain"]
+            text = f"{result['stage']}: {ratio:.2f} x plain in float32 >= 1.0"
+            targets.append(print_target(text, ratio >= 1))
         if result["stage"] not in TARGETS:
             continue
         of_floor, of_plain = TARGETS[result["stage"]]
@@ -350,7 +369,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parts = ("stages", "digits", "mining", "embedding", "grid", "import")
+    parts = ("stages", "digits", "mining", "embedding", "grid", "import", "rounding")
     parser.add_argument("--parts", nargs="*", default=parts, choices=parts)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="auto")
@@ -384,6 +403,7 @@ def main():
         "embedding": lambda: measure_embeddings(options),
         "grid": lambda: measure_grid(options),
         "import": measure_import,
+        "rounding": lambda: measure_rounding(options),
     }
     for part in options.parts:
         print(f"\n## {part}\n", flush=True)
