@@ -30,6 +30,7 @@ from sklearn_scan._views import (
     choose_policy,
 )
 from sklearn_scan._views._color import luma
+from sklearn_scan._views._geometry import make_grid
 from sklearn_scan._views._policy import is_harmless
 from sklearn_scan._views._strong import GEOMETRIC_OPERATIONS, STRONG_OPERATIONS
 
@@ -675,3 +676,12 @@ def test_views_of_the_other_kind_are_refused(views, shape, device):
     source = source_of(np.zeros(shape), device)
     with pytest.raises(ValueError, match=f"views='{views}' does not go with samples"):
         build_views(views, source)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (8, 8), (5, 9)])
+def test_the_grid_is_that_of_torch(height, width):
+    matrix = torch.randn(4, 3, 3)
+    expected = torch.nn.functional.affine_grid(
+        matrix[:, :2], (4, 1, height, width), align_corners=False
+    )
+    assert torch.allclose(make_grid(matrix, height, width), expected, atol=1e-5)
