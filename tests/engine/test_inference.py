@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sklearn_scan import SCANClustering
-from sklearn_scan._engine import Runtime, infer, refresh_statistics
+from sklearn_scan._engine import Runtime, _runtime, infer, refresh_statistics
 from sklearn_scan._inputs import ArraySource, learn_format
 from sklearn_scan.pretext import SimCLR
 
@@ -90,7 +90,9 @@ class Probe(nn.Module):
 
 
 @pytest.fixture
-def types():
+def types(monkeypatch):
+    """On a machine on which bfloat16 is fast."""
+    monkeypatch.setattr(_runtime, "_has_fast_bfloat16", lambda device: True)
     Probe.types = []
     return Probe.types
 
@@ -119,7 +121,7 @@ def test_a_clusterer_looks_at_images_in_its_precision(types, precision, digits):
     assert set(types) == {torch.float32}
 
 
-def test_a_sample_gets_the_same_answer_in_every_batch(digits):
+def test_a_sample_gets_nearly_the_same_answer_in_every_batch(types, digits):
     images = digits[0][:120]
     pretext = SimCLR(epochs=2, precision="bfloat16", random_state=0).fit(images)
     together = pretext.transform(images)
@@ -127,6 +129,51 @@ def test_a_sample_gets_the_same_answer_in_every_batch(digits):
     assert np.abs(together[:20] - alone).max() < 1e-3
 
 
-def test_float16_gives_way_where_there_is_no_gpu():
-    assert Runtime.resolve_fitted("cpu", "float16") == Runtime.resolve("cpu", "auto")
-    assert Runtime.resolve_fitted("cpu", "bfloat16").precision == "bfloat16"
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_a_precision_that_a_machine_lacks_gives_way(monkeypatch, is_fast):
+    monkeypatch.setattr(_runtime, "_has_fast_bfloat16", lambda device: is_fast)
+    expected = "bfloat16" if is_fast else "float32"
+    for precision in ("auto", "bfloat16", "float16"):
+        assert Runtime.resolve_fitted("cpu", precision).precision == expected
+    assert Runtime.resolve_fitted("cpu", "float32").precision == "float32"
+
+
+def test_weights_that_have_learned_since_are_not_those_of_an_outer_autocast():
+    """Its cache would keep what it has cast until it ends."""
+    layer, source = nn.Conv2d(1, 2, 3), open_source(IMAGES, "bfloat16")
+    with torch.autocast("cpu", torch.bfloat16):
+        before = infer(layer, source)
+        with torch.no_grad():
+            layer.weight.add_(1)
+        after = infer(layer, source)
+    assert not torch.equal(before, after)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_pretext_keeps_to_its_own_precision(types, precision, digits):
+    images = digits[0][:40]
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[precision]
+    pretext = SimCLR(encoder=Probe, epochs=1, precision=precision, random_state=0)
+    parameters = {"precision": other, "random_state": 0, "n_heads": 1}
+    parameters |= {"clustering": None, "self_labeling": None}
+    clusterer = SCANClustering(2, pretext=pretext, **parameters).fit(images)
+    types.clear()
+    np.testing.assert_array_equal(
+        clusterer.pretext_.transform(images), clusterer.embedding_
+    )
+    assert set(types) == {getattr(torch, precision)}
+
+
+def test_an_encoder_has_the_precision_of_its_clusterer_if_it_has_none(digits):
+    images = digits[0][:40]
+    clusterer = SCANClustering(
+        2,
+        pretext=SimCLR(encoder=Probe, epochs=1),
+        precision="float32",
+        clustering=None,
+        self_labeling=None,
+        random_state=0,
+    ).fit(images)
+    np.testing.assert_array_equal(
+        clusterer.pretext_.transform(images), clusterer.embedding_
+    )

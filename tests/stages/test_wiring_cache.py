@@ -171,6 +171,14 @@ def test_a_step_that_was_stopped_is_not_remembered(images, capsys, tmp_path, ste
     assert len(clusterer.history_[step]) == 2
 
 
+def test_a_search_after_a_pretext_that_was_stopped_is_remembered(images, tmp_path):
+    clusterer = make(str(tmp_path), pretext__epochs=2)
+    clusterer.set_callbacks(StopAfterOneEpoch("pretext")).fit(images)
+    names = [path.parent.parent.name for path in tmp_path.rglob("metadata.json")]
+    assert "search_to_arrays" in names
+    assert "train_pretext" not in names
+
+
 def test_a_smaller_K_keeps_the_nearest(images, tmp_path):
     few, many = (make(str(tmp_path), K=K).fit(images).neighbors_ for K in (2, 5))
     plain = make(None, K=5).fit(images).neighbors_
