@@ -337,7 +337,7 @@ FAULTS = [
     Fault(
         "bfloat16 is float32",
         "_engine/_runtime.py",
-        "enabled=self.precision in _HALF",
+        "enabled=precision in _HALF",
         "enabled=False",
         "engine",
     ),

@@ -201,6 +201,7 @@ def test_the_autoencoder_takes_rows(blobs):
 
 
 @pytest.mark.filterwarnings("ignore:Self-labelling (was left out|left a cluster)")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_speed_is_measured_part_by_part(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         speed,

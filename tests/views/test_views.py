@@ -496,7 +496,8 @@ def test_sorting_images_by_operation_changes_none_of_them(n, operations, device)
             chosen = (choice == k).nonzero().squeeze(1).to(device)
             if len(chosen):
                 expected[chosen] = operation(expected[chosen], level[chosen])
-    assert torch.equal(seen, expected.clamp(0, 1))
+    # But for the rounding of where images are read, which goes by their number.
+    assert torch.allclose(seen, expected.clamp(0, 1), atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (5, 3), (8, 8), (9, 6)])
