@@ -213,8 +213,8 @@ def main(arguments=None):
     results = {}
     if options.json and os.path.exists(options.json):
         with open(options.json) as file:
-            results = json.load(file)["results"]
-    report = {"run": describe_run(), "results": results}
+            results = json.load(file)["fits"]["results"]
+    report = {"run": describe_run(), "fits": {"results": results}}
     print_header("Time to accuracy", report["run"])
     methods = ["before"] * bool(options.before) + ["now"]
     methods += ["UMAP", "DEC"] * options.peers
@@ -235,7 +235,7 @@ def main(arguments=None):
         ]
     )
     print()
-    report["targets"] = judge(results)
+    report["fits"]["targets"] = judge(results)
     if options.json:
         write_json(options.json, report)
 

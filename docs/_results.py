@@ -23,6 +23,14 @@ from tabulate import tabulate
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 
+# Tables of ``benchmarks/results/speed`` that are shown as they were printed, by name.
+_AS_PRINTED = {
+    "present": "stages_present",
+    "answers": "answers",
+    "rounding": "rounding",
+    "time_to_accuracy": "time_to_accuracy",
+}
+
 # The sets of the panel, as they are called here, and how many samples each has.
 _SETS = {
     "digits": ("digits, 8 x 8", 1797),
@@ -90,7 +98,8 @@ def load():
     tables["n_clusters"] = make_n_clusters_table(results["n_clusters"]["n_clusters"])
     tables["photographs"] = make_photographs_table(results["photographs"]["accuracy"])
     tables["selection"] = make_selection_table(results["selection"]["settings"])
-    tables["present"] = read_table(FOLDER / "speed" / "stages_present.md")
+    for name, stem in _AS_PRINTED.items():
+        tables[name] = read_table(FOLDER / "speed" / f"{stem}.md")
     facts = {
         name: {stem: describe(report["run"]) for stem, report in group.items()}
         for name, group in results.items()
