@@ -27,7 +27,6 @@ FOLDER = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 _AS_PRINTED = {
     "present": "stages_present",
     "answers": "answers",
-    "rounding": "rounding",
     "time_to_accuracy": "time_to_accuracy",
 }
 
