@@ -66,13 +66,13 @@ class ConvNet(nn.Sequential):
 
     Pairs of 3 x 3 convolutions with batch normalisation; the resolution is halved after
     the first of a pair until a side is shorter than four pixels, and the width doubles
-    on the way, up to 256.
+    on the way, up to 256. On images wider than 24 pixels the first convolution has
+    stride two, which makes the network four times cheaper.
 
-    On images wider than 24 pixels, which take the time, the network is made cheaper:
-    the first convolution has stride two, and features are pooled before they are
-    normalised. And where images have one channel, the second of a pair doubles the
-    width, at the lower resolution, and not the first; one more convolution follows at
-    the end. Characters and drawings lose little by that, and photographs more.
+    Of these, images of one channel have a network that takes three fifths of the time:
+    the second of a pair doubles the width, at the lower resolution, and not the first,
+    features are pooled before they are normalised, and one more convolution follows at
+    the end. Characters lose little by that, and photographs more.
 
     Parameters
     ----------
@@ -86,16 +86,16 @@ class ConvNet(nn.Sequential):
 
     def __init__(self, n_channels, side, width=32):
         is_large = side > 24
-        widens_late = is_large and n_channels == 1
+        is_lean = is_large and n_channels == 1
         layers = [conv_block(n_channels, width, stride=2 if is_large else 1)]
         side = -(-side // 2) if is_large else side
         while side >= 4:
             wider = min(2 * width, 256)
-            first = width if widens_late else wider
-            layers += [pooled_block(width, first, pools_early=is_large)]
+            first = width if is_lean else wider
+            layers += [pooled_block(width, first, pools_early=is_lean)]
             layers += [conv_block(first, wider)]
             width, side = wider, side // 2
-        if widens_late:
+        if is_lean:
             layers += [conv_block(width, width)]
         layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
         super().__init__(*layers)

@@ -111,12 +111,13 @@ def test_large_images_of_one_channel_take_less_time(side):
     assert gray < 0.8 * color
 
 
-def test_large_images_are_pooled_before_they_are_normalised():
-    def list_types(side):
-        return [type(layer).__name__ for layer in ConvNet(3, side)[1]]
+def test_large_images_of_one_channel_are_pooled_before_they_are_normalised():
+    def list_types(n_channels, side):
+        return [type(layer).__name__ for layer in ConvNet(n_channels, side)[1]]
 
-    assert list_types(28) == ["Conv2d", "MaxPool2d", "BatchNorm2d", "ReLU"]
-    assert list_types(24) == ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"]
+    assert list_types(1, 28) == ["Conv2d", "MaxPool2d", "BatchNorm2d", "ReLU"]
+    for shape in ((1, 24), (3, 28)):
+        assert list_types(*shape) == ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"]
 
 
 @pytest.mark.parametrize(
