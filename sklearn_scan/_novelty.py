@@ -61,8 +61,9 @@ class KnownSamples:
         distances, neighbors = search.kneighbors()
         reach = distances.mean(axis=1)
         # Of duplicates nothing is usual.
-        least = max(_LEAST_SCALE, _LEAST_SHARE * np.median(reach))
-        scale = np.sqrt(reach * np.median(reach)).clip(min=least)
+        usual = np.median(reach)
+        least = max(_LEAST_SCALE, _LEAST_SHARE * usual)
+        scale = np.sqrt(reach * usual).clip(min=least)
         return cls(search, metric, scale, reach / scale[neighbors].mean(axis=1))
 
     def score(self, rows):

@@ -714,7 +714,7 @@ FAULTS = [
     Fault(
         "novelty does not look at what is usual",
         "_novelty.py",
-        "np.sqrt(reach * np.median(reach))",
+        "np.sqrt(reach * usual)",
         "np.sqrt(np.median(reach) * np.median(reach)) * np.ones(len(reach))",
         "trust",
     ),

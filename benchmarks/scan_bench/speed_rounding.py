@@ -5,10 +5,10 @@ import numpy as np
 
 from scan_bench import data_sets
 from scan_bench.report import print_table, print_target
+from scan_bench.speed_rows import K, measure_recall
 from sklearn_scan import SCANClustering
 from sklearn_scan.neighbors import mine_neighbors
 
-K = 20
 LABELS, RECALL = 0.999, 0.99
 
 
@@ -27,8 +27,7 @@ def measure_rounding(options):
             found[precision] = clusterer.predict_proba(X), neighbors
         (exact, near), (rounded, also_near) = found.values()
         agreement = (exact.argmax(axis=1) == rounded.argmax(axis=1)).mean()
-        pairs = zip(near, also_near, strict=True)
-        recall = np.mean([len(np.intersect1d(a, b)) / K for a, b in pairs])
+        recall = measure_recall(also_near, near, np.arange(len(X)))
         rows.append(
             {
                 "data": name,

@@ -30,7 +30,8 @@ def export_onnx(
     The model has one input, "images" (or "rows"), of shape (n, ...) with any n, and one
     output, "probabilities", of shape (n, n_clusters). It reads images as
     `predict_proba` does, so that nothing need be scaled beforehand; probabilities are
-    equal within 1e-4. Needs onnx and onnxscript: ``pip install "sklearn-scan[onnx]"``.
+    equal within 1e-4 to those in float32. Needs onnx and onnxscript:
+    ``pip install "sklearn-scan[onnx]"``.
 
     Parameters
     ----------

@@ -42,8 +42,8 @@ from sklearn_scan.pretext._encoder import BaseEncoder, fill_docstring
 
 _SHARED_PARAMETERS = """encoder : str, class or callable, default="auto"
         The network to train. "auto" is an MLP for rows, a small convolutional network
-        for images up to 64 pixels, narrower for those of one channel, and ResNet-18 for
-        larger ones. By name: "convnet",
+        for images up to 64 pixels, which is cheaper on those of one channel above 24
+        pixels, and ResNet-18 for larger ones. By name: "convnet",
         "mlp", "resnet18", "resnet34", "resnet50", "resnet18_cifar" and so on with the
         3 x 3 stem for small images, worth its cost on a GPU, and "resnet18_stl" and so
         on with the paper's stem for images of 96 pixels. Or a class or function
