@@ -1150,6 +1150,20 @@ FAULTS = [
         "pretrained wiring_tasks",
     ),
     Fault(
+        "no gradient of weights is a product",
+        "_engine/_runtime.py",
+        "fast_weight_gradients(self.device, self.precision),",
+        'fast_weight_gradients(self.device, "float32"),',
+        "weight_gradients",
+    ),
+    Fault(
+        "gradients of weights do not know the stride",
+        "_engine/_weight_gradients.py",
+        "(of_image, stride[0] * of_row, stride[1] * of_pixel, of_row, 1),",
+        "(of_image, of_row, of_pixel, of_row, 1),",
+        "weight_gradients",
+    ),
+    Fault(
         "rows are looked at in bfloat16",
         "_inputs/_array.py",
         'precision = runtime.precision if is_image else "float32"',

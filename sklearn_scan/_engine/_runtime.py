@@ -18,6 +18,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from sklearn_scan._engine._tf32 import exact_float32
+from sklearn_scan._engine._weight_gradients import fast_weight_gradients
 from sklearn_scan._world import world
 
 # The precisions in which autocast computes.
@@ -93,9 +94,14 @@ class Runtime:
         )
         return cls.resolve(device, "auto" if is_lacking else precision)
 
+    @contextmanager
     def autocast(self):
-        """Return the context in which a network is trained."""
-        return _autocast(self.device, self.precision)
+        """Compute in the precision, in a way that is fast to differentiate."""
+        with (
+            _autocast(self.device, self.precision),
+            fast_weight_gradients(self.device, self.precision),
+        ):
+            yield
 
     def make_scaler(self):
         """Return what keeps small gradients from becoming zero in float16.

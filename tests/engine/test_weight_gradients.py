@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Gradients of weights as products are those of torch, and taken where they pay."""
+
+import pytest
+import torch
+from torch import nn
+
+from sklearn_scan._engine import Runtime, _weight_gradients
+from sklearn_scan._engine._runtime import inference
+from sklearn_scan._engine._weight_gradients import is_suitable, multiply_gradient
+from sklearn_scan._nets import ConvNet
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def products(monkeypatch):
+    """Pretend that the CPU has tiles; return the shapes whose gradient is a product."""
+    shapes = []
+
+    def record(images, gradient, shape, stride):
+        shapes.append(tuple(shape))
+        return multiply_gradient(images, gradient, shape, stride)
+
+    monkeypatch.setattr(_weight_gradients, "_has_tiles", lambda: True)
+    monkeypatch.setattr(_weight_gradients, "multiply_gradient", record)
+    return shapes
+
+
+def differentiate(network, images, context):
+    """Return the features, and the gradients of all weights and of the images."""
+    images = images.clone().requires_grad_()
+    with context:
+        features = network(images)
+    features.float().square().sum().backward()
+    gradients = [p.grad.clone() for p in network.parameters()]
+    network.zero_grad()
+    return features.detach(), [*gradients, images.grad]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("side", [1, 3, 5])
+@pytest.mark.parametrize("size", [(4, 4), (5, 3), (1, 2)])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_gradient_is_that_of_torch(size, side, stride, layout):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(3, 6, *size, dtype=torch.float64, generator=generator)
+    weight = torch.randn(4, 6, side, side, dtype=torch.float64, generator=generator)
+    images, weight = images.to(memory_format=layout), weight.requires_grad_()
+    features = torch.conv2d(images, weight, None, stride, side // 2)
+    gradient = torch.randn(features.shape, dtype=torch.float64, generator=generator)
+    gradient = gradient.to(memory_format=layout)
+    (expected,) = torch.autograd.grad(features, weight, gradient)
+    found = multiply_gradient(images, gradient, weight.shape, (stride, stride))
+    torch.testing.assert_close(found, expected)
+
+
+def test_gradients_of_gradients_are_right():
+    generator = torch.Generator().manual_seed(0)
+    inputs = [
+        torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_()
+        for shape in [(2, 3, 3, 2), (2, 3, 3, 3)]
+    ]
+
+    def convolve(images, weight):
+        return _weight_gradients._Convolution.apply(images, weight, (2, 2))
+
+    assert torch.autograd.gradcheck(convolve, inputs)
+    assert torch.autograd.gradgradcheck(convolve, inputs)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (1, 8, 8)])
+def test_network_learns_as_before(shape, products):
+    torch.manual_seed(0)
+    network = ConvNet(shape[0], shape[1]).to(memory_format=torch.channels_last)
+    images = torch.randn(6, *shape)
+    runtime = Runtime(CPU, "bfloat16")
+    plain = torch.autocast("cpu", torch.bfloat16, cache_enabled=False)
+    expected_features, expected = differentiate(network, images, plain)
+    assert not products
+    features, gradients = differentiate(network, images, runtime.autocast())
+    assert len(products) >= 2
+    assert all(shape[1] >= 64 for shape in products)
+    assert torch.equal(features, expected_features)
+    for found, wanted in zip(gradients, expected, strict=True):
+        assert (found - wanted).norm() <= 1e-2 * wanted.norm()
+
+
+@pytest.mark.parametrize(
+    ("has_tiles", "precision", "n_products"),
+    [(True, "bfloat16", 1), (False, "bfloat16", 0), (True, "float32", 0)],
+)
+def test_products_are_taken_where_they_are_fast(
+    has_tiles, precision, n_products, products, monkeypatch
+):
+    monkeypatch.setattr(_weight_gradients, "_has_tiles", lambda: has_tiles)
+    network = nn.Conv2d(64, 8, 3, padding=1, bias=False)
+    runtime = Runtime(CPU, precision)
+    differentiate(network, torch.randn(2, 64, 4, 4), runtime.autocast())
+    assert len(products) == n_products
+
+
+def test_answers_are_those_of_torch(products, monkeypatch):
+    network, images = (
+        nn.Conv2d(64, 8, 3, padding=1, bias=False),
+        torch.ones(2, 64, 4, 4),
+    )
+    monkeypatch.setattr(_weight_gradients, "_Convolution", None)  # would raise
+    with inference(CPU, "bfloat16"):
+        assert network(images).shape == (2, 8, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "images"),
+    [
+        ({"bias": True}, (2, 64, 4, 4)),
+        ({"groups": 2}, (2, 64, 4, 4)),
+        ({"dilation": 2, "padding": 2}, (2, 64, 4, 4)),
+        ({"padding": 0}, (2, 64, 4, 4)),
+        ({"padding": "same"}, (2, 64, 4, 4)),
+        ({"stride": 3}, (2, 64, 4, 4)),
+        ({"stride": (1, 2)}, (2, 64, 4, 4)),
+        ({"kernel_size": 2}, (2, 64, 4, 4)),
+        ({"kernel_size": (3, 1), "padding": (1, 0)}, (2, 64, 4, 4)),
+        ({}, (64, 4, 4)),
+        ({}, (2, 64, 5, 4)),
+        ({"in_channels": 32}, (2, 32, 4, 4)),
+        ({"in_channels": 512}, (2, 512, 8, 8)),
+    ],
+)
+def test_other_convolutions_are_left_to_torch(change, images, products):
+    options = {"in_channels": 64, "out_channels": 4, "kernel_size": 3, "padding": 1}
+    network = nn.Conv2d(**options | {"bias": False} | change)
+    autocast = Runtime(CPU, "bfloat16").autocast()
+    differentiate(network, torch.randn(images), autocast)
+    assert not products
+
+
+def test_part_without_autocast_is_left_to_torch(products):
+    images, weight = torch.ones(1, 64, 4, 4), torch.ones(1, 64, 3, 3)
+    pair = (1, 1)
+    with Runtime(CPU, "bfloat16").autocast():
+        assert is_suitable(images, weight, None, pair, pair, pair, 1)
+        with torch.autocast("cpu", enabled=False):
+            assert not is_suitable(images, weight, None, pair, pair, pair, 1)
+
+
+def test_functions_called_otherwise_are_left_to_torch(products):
+    images = torch.ones(1, 64, 4, 4)
+    weight = torch.ones(1, 64, 3, 3, requires_grad=True)
+    with Runtime(CPU, "bfloat16").autocast():
+        torch.conv2d(images, weight, stride=1, padding=1).sum().backward()
+        torch.conv2d(images, weight, None, 1, 1).sum().backward()
+    assert weight.grad.shape == weight.shape
