@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What devices differ in: how much memory is free, and which copies need not wait."""
+"""What devices differ in: memory, instructions, and which copies need not wait."""
 
 import math
 import os
@@ -20,6 +20,12 @@ def send(tensor, device):
     "mps", may still read the memory when it has been given to someone else.
     """
     return tensor.to(device, non_blocking=device.type == "cuda")
+
+
+def has_tiles():
+    """Say whether this CPU multiplies matrices of bfloat16 in tiles (AMX)."""
+    find = getattr(torch.cpu, "get_capabilities", dict)  # since torch 2.12
+    return bool(find().get("amx_bf16"))
 
 
 def available_memory(device):

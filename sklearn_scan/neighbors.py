@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
 
+from sklearn_scan._devices import has_tiles
 from sklearn_scan._typing import Device, Labels
 
 __all__ = ["check_neighbors", "mine_neighbors"]
@@ -22,6 +23,8 @@ _BLOCK = 2**28
 
 # Up to this many rows "auto" compares every row with every other.
 _MOST_FOR_BRUTE = 40_000
+# From so many rows on, and so many per neighbour, tiles for matrices are faster.
+_FEWEST_FOR_TILES, _ROWS_PER_NEIGHBOR = 20_000, 400
 # Rows that are brought to unit length, and searched for, at a time.
 _ROWS_AT_A_TIME = 16_384
 # Rows per cell from which the centres of the cells are learned.
@@ -67,7 +70,9 @@ def mine_neighbors(
         (0, 1]. For 256 of the rows they are computed, and the number of cells to look
         into is doubled until that share is found; at the most, all are.
     device : str or torch.device, default="cpu"
-        Where to search: on the CPU by faiss, elsewhere by torch, block by block.
+        Where to search: on the CPU by faiss, or by products in bfloat16 where it has
+        tiles for matrices, of which the nearest are compared in float32; elsewhere by
+        torch, block by block.
 
     Returns
     -------
@@ -112,7 +117,7 @@ def mine_neighbors(
     if _choose_algorithm(algorithm, len(rows), has_faiss) == "ivf":
         return _search_cells(rows, K, _HalfPrecision(rows, metric), recall)
     rows = _unit_rows(rows) if metric == "cosine" else _unit_scale(rows)
-    search = _search_faiss if has_faiss else partial(_search_torch, device=device)
+    search = _choose_search(len(rows), K, has_faiss, device)
     return _drop_self(search(rows, K + 1, metric), K)
 
 
@@ -128,6 +133,14 @@ def _choose_algorithm(algorithm, n_samples, has_faiss):
             'algorithm="ivf" needs faiss and the CPU. Leave algorithm at "auto".'
         )
     return algorithm
+
+
+def _choose_search(n_samples, K, has_faiss, device):
+    """Return the fastest of the searches that compare every row with every other."""
+    if not has_faiss:
+        return partial(_search_torch, device=device)
+    is_large = n_samples >= max(_FEWEST_FOR_TILES, _ROWS_PER_NEIGHBOR * K)
+    return _search_in_tiles if is_large and has_tiles() else _search_faiss
 
 
 def count_compared(n_samples: int) -> int:
@@ -257,7 +270,13 @@ def _split(rows):
         yield first, rows[first : first + _ROWS_AT_A_TIME]
 
 
-def _search_faiss(rows, n_candidates, metric):
+def _search_in_tiles(rows, n_candidates, metric):
+    from sklearn_scan._tiled_search import search_tiled
+
+    return search_tiled(rows, n_candidates, metric, _search_faiss)
+
+
+def _search_faiss(rows, n_candidates, metric, queries=None):
     import faiss
 
     if metric == "euclidean":
@@ -268,7 +287,7 @@ def _search_faiss(rows, n_candidates, metric):
         # What all rows have in common adds the same to every product with a query, so
         # the order stays; without it the products differ in digits that floats keep.
         index.add(rows - rows.mean(axis=0))
-    return index.search(rows, n_candidates)[1]
+    return index.search(rows if queries is None else queries, n_candidates)[1]
 
 
 def _search_torch(rows, n_candidates, metric, device):

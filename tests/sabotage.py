@@ -134,6 +134,27 @@ FAULTS = [
         "neighbors",
     ),
     Fault(
+        "neighbours that rounding hides are not searched for again",
+        "_tiled_search.py",
+        "if len(again):",
+        "if False:",
+        "tiled_search",
+    ),
+    Fault(
+        "rounding is not thought to hide any neighbour",
+        "_tiled_search.py",
+        "room >= _CAUTION * error",
+        "room >= -1",
+        "tiled_search",
+    ),
+    Fault(
+        "rounded candidates are not compared in float32",
+        "_tiled_search.py",
+        "distances = self._compare(part, candidates)",
+        "distances = rounded",
+        "tiled_search",
+    ),
+    Fault(
         "a sample stays among the neighbours that fit is given",
         "neighbors.py",
         "neighbors[neighbors == np.arange(n_samples)[:, None]] = -1",

@@ -20,7 +20,7 @@ LAYERS = (
     {"_backbone", "_stages", "_config"},
     {"pretext"},
     {"neighbors", "_losses"},
-    {"_engine", "_nets", "_views", "_inputs"},
+    {"_engine", "_nets", "_views", "_inputs", "_tiled_search"},
     {"_disk", "_world", "_criteria"},
     {"metrics", "_console", "_devices", "_typing", "_compat", "_version"}
     | {"_warnings", "_settings"},

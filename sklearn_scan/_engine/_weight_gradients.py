@@ -14,6 +14,8 @@ import torch
 from torch.nn.functional import pad
 from torch.overrides import TorchFunctionMode
 
+from sklearn_scan._devices import has_tiles
+
 # Pixels of the output below which the product is faster: one for so many channels of
 # the input, and at most so many (7 x 7, the last ones of a network for photographs).
 # `benchmarks/speed.py --parts gradients` measures where that is.
@@ -27,17 +29,11 @@ def fast_weight_gradients(device, precision):
     That is on CPUs with tiles for matrices of bfloat16, in that precision. Elsewhere
     nothing changes.
     """
-    if precision == "bfloat16" and device.type == "cpu" and _has_tiles():
+    if precision == "bfloat16" and device.type == "cpu" and has_tiles():
         with _ProductGradients():
             yield
     else:
         yield
-
-
-def _has_tiles():
-    """Say whether this CPU multiplies matrices of bfloat16 in tiles."""
-    find = getattr(torch.cpu, "get_capabilities", dict)  # since torch 2.12
-    return bool(find().get("amx_bf16"))
 
 
 class _ProductGradients(TorchFunctionMode):

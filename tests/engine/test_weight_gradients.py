@@ -22,7 +22,7 @@ def products(monkeypatch):
         shapes.append(tuple(shape))
         return multiply_gradient(images, gradient, shape, stride)
 
-    monkeypatch.setattr(_weight_gradients, "_has_tiles", lambda: True)
+    monkeypatch.setattr(_weight_gradients, "has_tiles", lambda: True)
     monkeypatch.setattr(_weight_gradients, "multiply_gradient", record)
     return shapes
 
@@ -93,7 +93,7 @@ def test_network_learns_as_before(shape, products):
 def test_products_are_taken_where_they_are_fast(
     has_tiles, precision, n_products, products, monkeypatch
 ):
-    monkeypatch.setattr(_weight_gradients, "_has_tiles", lambda: has_tiles)
+    monkeypatch.setattr(_weight_gradients, "has_tiles", lambda: has_tiles)
     network = nn.Conv2d(64, 8, 3, padding=1, bias=False)
     runtime = Runtime(CPU, precision)
     differentiate(network, torch.randn(2, 64, 4, 4), runtime.autocast())

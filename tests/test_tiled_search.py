@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The search in bfloat16 finds what the search in float32 finds."""
+
+import numpy as np
+import pytest
+
+from sklearn_scan import _tiled_search, neighbors
+from sklearn_scan.neighbors import mine_neighbors
+
+METRICS = ["cosine", "euclidean"]
+
+
+@pytest.fixture
+def searched_again(monkeypatch):
+    """Search in tiles whatever the CPU; return how many rows float32 was asked for."""
+    counts = []
+
+    def search(rows, n_candidates, metric, queries):
+        counts.append(len(queries))
+        return neighbors._search_faiss(rows, n_candidates, metric, queries)
+
+    def search_in_tiles(rows, n_candidates, metric):
+        return _tiled_search.search_tiled(rows, n_candidates, metric, search)
+
+    monkeypatch.setattr(neighbors, "has_tiles", lambda: True)
+    monkeypatch.setattr(neighbors, "_FEWEST_FOR_TILES", 0)
+    monkeypatch.setattr(neighbors, "_ROWS_PER_NEIGHBOR", 0)
+    monkeypatch.setattr(neighbors, "_search_in_tiles", search_in_tiles)
+    return counts
+
+
+def make_groups(n=3000, n_features=16, seed=0):
+    """Return rows in groups, as embeddings are."""
+    random = np.random.default_rng(seed)
+    centers = random.normal(size=(30, n_features))
+    X = centers[random.integers(30, size=n)]
+    return (X + 0.5 * random.normal(size=X.shape)).astype(np.float32)
+
+
+def find_exactly(X, K, metric):
+    """Return the sorted distances to the nearest K others, and all, in float64."""
+    X = X.astype(np.float64)
+    if metric == "cosine":
+        norms = np.linalg.norm(X, axis=1, keepdims=True)
+        X = X / np.where(norms > 0, norms, 1)
+        distances = 1 - X @ X.T
+    else:
+        squares = np.square(X - X.mean(axis=0)).sum(axis=1)
+        products = (X - X.mean(axis=0)) @ (X - X.mean(axis=0)).T
+        distances = np.sqrt((squares[:, None] + squares - 2 * products).clip(0))
+    np.fill_diagonal(distances, np.inf)
+    return np.sort(distances, axis=1)[:, :K], distances
+
+
+def assert_nearest(found, X, metric, *, rtol=1e-5, atol=1e-6):
+    """The K nearest others in order, where ties may come in any order."""
+    expected, distances = find_exactly(X, found.shape[1], metric)
+    got = np.take_along_axis(distances, found, axis=1)
+    np.testing.assert_allclose(got, expected, rtol=rtol, atol=atol)
+    assert all(len(set(row)) == len(row) for row in found.tolist())
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("n_features", "K"), [(3, 10), (16, 20), (40, 51), (200, 1)])
+def test_neighbors_are_the_nearest(n_features, K, metric, searched_again):
+    X = make_groups(n_features=n_features)
+    assert_nearest(mine_neighbors(X, K, metric=metric), X, metric)
+    # Most rows need no second search.
+    assert sum(searched_again) < len(X) / 4
+
+
+@pytest.mark.parametrize("block", [1, 10_000, 300_000])
+def test_size_of_blocks_does_not_matter(block, searched_again, monkeypatch):
+    X = make_groups()
+    expected = mine_neighbors(X, 10)
+    monkeypatch.setattr(_tiled_search, "_BLOCK", block)
+    monkeypatch.setattr(_tiled_search, "_MOST_HIDDEN", 1)
+    assert (mine_neighbors(X, 10) == expected).mean() > 0.999  # but for ties
+
+
+def far_out(X):
+    X = X.copy()
+    X[7] = 1e6
+    return X
+
+
+def with_zeros(X):
+    X = X.copy()
+    X[::5] = 0
+    return X
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        far_out,
+        with_zeros,
+        pytest.param(lambda X: 1 + 1e-2 * X, id="a narrow cone"),
+        pytest.param(lambda X: X + 100, id="far from the origin"),
+        pytest.param(lambda X: np.repeat(X[:100], 30, axis=0), id="duplicates"),
+        pytest.param(lambda X: np.full_like(X, 3), id="all alike"),
+        pytest.param(np.zeros_like, id="zeros"),
+        pytest.param(lambda X: np.float32(1e25) * X, id="huge"),
+        pytest.param(lambda X: np.float32(1e-25) * X, id="tiny"),
+    ],
+)
+def test_odd_rows_are_searched(spoil, metric, searched_again):
+    X = spoil(make_groups())
+    found = mine_neighbors(X, 10, metric=metric)
+    assert (found != np.arange(len(X))[:, None]).all()
+    assert found.min() >= 0
+    scale = np.abs(X).max() or 1
+    assert_nearest(found, X / scale, metric, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("spread", [1e-4, 1e-3, 1e-2])
+def test_what_rounding_hides_is_searched_for_again(spread, searched_again):
+    """Groups are far from each other, and their members nearer than bfloat16 tells."""
+    random = np.random.default_rng(0)
+    centers = random.normal(size=(20, 8)).astype(np.float32)
+    X = np.repeat(centers, 100, axis=0)
+    X = (X + spread * random.normal(size=X.shape)).astype(np.float32)
+    found = mine_neighbors(X, 10, metric="euclidean")
+    assert_nearest(found, X, "euclidean", rtol=0.02, atol=3e-5)
+    assert searched_again
+
+
+def test_some_rows_are_searched_for_again(searched_again):
+    """Among groups of which one is very small."""
+    X = make_groups(n_features=8)
+    X[:60] = X[0] + 1e-3 * (X[:60] - X[0])
+    found = mine_neighbors(X, 10, metric="euclidean")
+    assert_nearest(found, X, "euclidean", rtol=1e-3, atol=1e-4)
+    assert 0 < sum(searched_again) < len(X) / 2
+
+
+def test_unfit_data_are_searched_once(searched_again, monkeypatch):
+    monkeypatch.setattr(_tiled_search, "_CAUTION", np.inf)
+    monkeypatch.setattr(_tiled_search, "_BLOCK", 10_000)
+    X = make_groups()
+    assert_nearest(mine_neighbors(X, 10), X, "cosine")
+    assert searched_again == [len(X)]
+
+
+@pytest.mark.parametrize(
+    ("has_tiles", "n", "K", "is_tiled"),
+    [(True, 6000, 20, 1), (False, 6000, 20, 0), (True, 900, 5, 0), (True, 6000, 99, 0)],
+)
+def test_tiles_are_taken_where_they_are_fast(has_tiles, n, K, is_tiled, monkeypatch):
+    seen = []
+
+    def spy(*args):
+        seen.append(args)
+        return neighbors._search_faiss(*args)
+
+    monkeypatch.setattr(neighbors, "has_tiles", lambda: has_tiles)
+    monkeypatch.setattr(neighbors, "_FEWEST_FOR_TILES", 5000)
+    monkeypatch.setattr(neighbors, "_ROWS_PER_NEIGHBOR", 100)
+    monkeypatch.setattr(neighbors, "_search_in_tiles", spy)
+    mine_neighbors(make_groups(n), K)
+    assert len(seen) == is_tiled
