@@ -136,15 +136,15 @@ FAULTS = [
     Fault(
         "neighbours that rounding hides are not searched for again",
         "_tiled_search.py",
-        "if len(again):",
+        "if len(uncertain):",
         "if False:",
         "tiled_search",
     ),
     Fault(
         "rounding is not thought to hide any neighbour",
         "_tiled_search.py",
-        "room >= _CAUTION * error",
-        "room >= -1",
+        "return least >= (reach + moved).square() / 2",
+        "return least >= reach.square() / 2",
         "tiled_search",
     ),
     Fault(

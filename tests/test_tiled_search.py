@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from sklearn_scan import _tiled_search, neighbors
 from sklearn_scan.neighbors import mine_neighbors
@@ -74,7 +75,7 @@ def test_size_of_blocks_does_not_matter(block, searched_again, monkeypatch):
     X = make_groups()
     expected = mine_neighbors(X, 10)
     monkeypatch.setattr(_tiled_search, "_BLOCK", block)
-    monkeypatch.setattr(_tiled_search, "_MOST_HIDDEN", 1)
+    monkeypatch.setattr(_tiled_search, "_MOST_UNCERTAIN", 1)
     assert (mine_neighbors(X, 10) == expected).mean() > 0.999  # but for ties
 
 
@@ -110,8 +111,9 @@ def test_odd_rows_are_searched(spoil, metric, searched_again):
     found = mine_neighbors(X, 10, metric=metric)
     assert (found != np.arange(len(X))[:, None]).all()
     assert found.min() >= 0
-    scale = np.abs(X).max() or 1
-    assert_nearest(found, X / scale, metric, rtol=1e-3, atol=1e-6)
+    scale = np.median(np.abs(X).max(axis=1)) or 1
+    with np.errstate(over="ignore"):
+        assert_nearest(found, X / scale, metric, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("spread", [1e-4, 1e-3, 1e-2])
@@ -136,11 +138,49 @@ def test_some_rows_are_searched_for_again(searched_again):
 
 
 def test_unfit_data_are_searched_once(searched_again, monkeypatch):
-    monkeypatch.setattr(_tiled_search, "_CAUTION", np.inf)
+    monkeypatch.setattr(_tiled_search, "_BFLOAT16", 1)
     monkeypatch.setattr(_tiled_search, "_BLOCK", 10_000)
     X = make_groups()
     assert_nearest(mine_neighbors(X, 10), X, "cosine")
     assert searched_again == [len(X)]
+
+
+def test_neighbors_across_a_step_of_rounding_are_found(searched_again):
+    """All candidates are rounded as their row is, and the nearest is not."""
+    random = np.random.default_rng(0)
+    codes = random.choice([-1, 1], size=(3000, 4))
+    jitter = 1e-5 * random.choice([-1, 1], size=(3000, 1))
+    X = np.hstack(
+        [codes * (0.75 + 2**-9 + jitter), 3e-3 * random.normal(size=(3000, 6))]
+    )
+    X = np.hstack([X, np.zeros((3000, 1))])
+    X[:2] = 0
+    X[:2, -1] = 1, -1
+    X = X.astype(np.float32)
+    found = mine_neighbors(X, 20, metric="euclidean")
+    expected = neighbors._search_faiss(neighbors._unit_scale(X), 21, "euclidean")
+    hits = [np.isin(e, f).sum() for e, f in zip(expected, found, strict=True)]
+    assert np.mean(hits) > 0.99 * 20
+
+
+def test_rows_at_the_center_find_who_is_nearer_by_less_than_a_step(searched_again):
+    X = np.zeros((300, 64), dtype=np.float32)
+    at = np.arange(1, 129)
+    X[at, (at - 1) // 2] = np.where(at % 2, 1, -1)
+    X[at[:6]] *= 0.9995
+    X[129:] = 50 * np.sign(make_groups(171, 64))
+    X[129:] -= X[129:].mean(axis=0)
+    found = mine_neighbors(X, 6, metric="euclidean")
+    assert sorted(found[0]) == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_the_user_has_set_changes_nothing(searched_again):
+    X = make_groups()
+    expected = mine_neighbors(X, 10)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert np.array_equal(mine_neighbors(X, 10), expected)
+    with torch.device("meta"):
+        assert np.array_equal(mine_neighbors(X, 10), expected)
 
 
 @pytest.mark.parametrize(

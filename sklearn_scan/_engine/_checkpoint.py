@@ -40,10 +40,10 @@ class Checkpoint(Callback):
     """Writes the state of a stage after every epoch, and takes it up again.
 
     The state holds weights, optimizer, learning rate, generators and records: with it,
-    a resumed training repeats the uninterrupted one, on a CPU to the bit. It is written
-    as a whole, with a checksum, beside the last one that is surely on the disk, which
-    is read where the later one is damaged, and deleted when the stage ends. Files hold
-    tensors and primitives alone: reading them runs no code.
+    a resumed training repeats the uninterrupted one, on the same CPU to the bit. It is
+    written as a whole, with a checksum, beside the last one that is surely on the disk,
+    which is read where the later one is damaged, and deleted when the stage ends. Files
+    hold tensors and primitives alone: reading them runs no code.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Gradients of convolutions' weights as products of matrices.
 
-Some CPUs multiply matrices of bfloat16 in tiles (AMX), many times as fast as without.
+Some CPUs multiply matrices of bfloat16 in tiles (AMX), many times faster than others.
 Torch's gradient of the weights of a convolution gains little by that where images are
 small and channels many, as in the last layers of most networks. There the
 neighbourhoods of all pixels of a batch, one per row, are multiplied with the gradients
@@ -16,10 +16,14 @@ from torch.overrides import TorchFunctionMode
 
 from sklearn_scan._devices import has_tiles
 
-# Pixels of the output below which the product is faster: one for so many channels of
-# the input, and at most so many (7 x 7, the last ones of a network for photographs).
-# `benchmarks/speed.py --parts gradients` measures where that is.
+# The product is used where the output has at most one pixel per four channels of the
+# input, and at most 49 pixels (7 x 7, the last of a network for photographs):
+# `benchmarks/speed.py --parts gradients` shows that it is faster there.
 _CHANNELS_PER_PIXEL, _MOST_PIXELS = 4, 49
+# Numbers in the neighbourhoods that are multiplied at a time.
+_MOST_UNFOLDED = 2**26
+# What autocast makes bfloat16.
+_IS_CAST = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @contextmanager
@@ -52,18 +56,25 @@ def is_suitable(
 
     Takes the arguments of `torch.conv2d`, as `torch.nn.Conv2d` passes them.
     """
-    if not torch.is_autocast_enabled("cpu") or images.device.type != "cpu":
+    is_cast = (
+        torch.is_autocast_enabled("cpu")
+        and torch.get_autocast_dtype("cpu") is torch.bfloat16
+        and images.device.type == "cpu"
+        and images.dtype in _IS_CAST
+        and weight.dtype in _IS_CAST
+        and not torch.compiler.is_compiling()
+    )
+    if not is_cast or images.ndim != 4:
         return False
     height, width = weight.shape[2:]
     is_plain = (
-        images.ndim == 4
-        and bias is None
+        bias is None
         and groups == 1
         and dilation == (1, 1)
         and stride in ((1, 1), (2, 2))
         and height == width
-        and padding == (height // 2, width // 2)
         and height % 2 == 1
+        and padding == (height // 2, width // 2)
     )
     if not is_plain:
         return False
@@ -72,13 +83,18 @@ def is_suitable(
 
 
 class _Convolution(torch.autograd.Function):
-    """The convolution of torch, with another way to the gradient of the weights."""
+    """The convolution of torch, with a product as the gradient of its weights."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx, images, weight, stride):
-        ctx.save_for_backward(images, weight)
-        ctx.stride = stride
+    def forward(images, weight, stride):
         return torch.conv2d(images, weight, None, stride, weight.shape[2] // 2)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        images, weight, ctx.stride = inputs
+        ctx.save_for_backward(images, weight)
 
     @staticmethod
     def backward(ctx, gradient):
@@ -113,9 +129,24 @@ def multiply_gradient(images, gradient, shape, stride):
     gradient : Tensor of shape (n_out, n_in, k, k)
     """
     n_out, n_in, side, _ = shape
-    of_pixels = gradient.permute(0, 2, 3, 1).reshape(-1, n_out)
-    product = of_pixels.T @ _unfold(images, side, stride)
-    return product.view(n_out, side, side, n_in).permute(0, 3, 1, 2)
+    n_per_image = gradient.shape[2] * gradient.shape[3] * n_in * side**2
+    at_a_time = max(1, _MOST_UNFOLDED // n_per_image)
+    products = [
+        of_pixels.permute(0, 2, 3, 1).reshape(-1, n_out).T @ _unfold(some, side, stride)
+        for some, of_pixels in zip(
+            images.split(at_a_time), gradient.split(at_a_time), strict=True
+        )
+    ]
+    total = products[0] if len(products) == 1 else _add(products)
+    return total.view(n_out, side, side, n_in).permute(0, 3, 1, 2)
+
+
+def _add(parts):
+    """Add in float32 at least, as a product does within."""
+    total = torch.stack(parts).sum(
+        dim=0, dtype=torch.promote_types(parts[0].dtype, torch.float32)
+    )
+    return total.to(parts[0].dtype)
 
 
 def _unfold(images, side, stride):

@@ -111,12 +111,15 @@ def conv_block(n_in, n_out, *, stride=1):
 
 
 def pooled_block(n_in, n_out, *, pools_early):
-    """Convolve, normalise and rectify, and halve the resolution in the end or early."""
-    convolution, *rest = conv_block(n_in, n_out)
+    """Convolve, normalise and rectify, and halve the resolution on the way.
+
+    That is before features are normalised, or before they are rectified, which is the
+    same as afterwards, and cheaper.
+    """
+    convolution, normalise, rectify = conv_block(n_in, n_out)
     pool = nn.MaxPool2d(2)
-    return nn.Sequential(
-        convolution, *([pool, *rest] if pools_early else [*rest, pool])
-    )
+    middle = (pool, normalise) if pools_early else (normalise, pool)
+    return nn.Sequential(convolution, *middle, rectify)
 
 
 def mlp(shape, *, hidden=256):

@@ -3,6 +3,7 @@
 
 import pickle
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -180,3 +181,15 @@ def test_an_estimator_of_a_gpu_answers_on_a_cpu_or_says_what_to_do():
         loaded.transform(IMAGES)
     answer = loaded.set_params(device="cpu").transform(IMAGES)
     assert np.array_equal(answer, expected)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"amx_bf16": True}, True), ({"amx_bf16": False}, False), ({}, False)],
+)
+def test_tiles_are_what_torch_says(capabilities, expected, monkeypatch):
+    find = {"get_capabilities": lambda: capabilities}
+    monkeypatch.setattr(torch, "cpu", SimpleNamespace(**find))
+    assert _devices.has_tiles() is expected
+    monkeypatch.setattr(torch, "cpu", SimpleNamespace())  # before torch 2.12
+    assert _devices.has_tiles() is False

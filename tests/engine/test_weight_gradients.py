@@ -152,3 +152,51 @@ def test_functions_called_otherwise_are_left_to_torch(products):
         torch.conv2d(images, weight, stride=1, padding=1).sum().backward()
         torch.conv2d(images, weight, None, 1, 1).sum().backward()
     assert weight.grad.shape == weight.shape
+    assert not products
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex64])
+def test_types_that_autocast_leaves_alone_stay(dtype, products):
+    network = nn.Conv2d(64, 4, 3, padding=1, bias=False, dtype=dtype)
+    with Runtime(CPU, "bfloat16").autocast():
+        assert network(torch.ones(1, 64, 4, 4, dtype=dtype)).dtype == dtype
+
+
+def test_part_in_another_precision_is_left_to_torch(products):
+    network = nn.Conv2d(64, 4, 3, padding=1, bias=False)
+    with Runtime(CPU, "bfloat16").autocast(), torch.autocast("cpu", torch.float16):
+        features = network(torch.ones(1, 64, 4, 4))
+    features.sum().backward()
+    assert features.dtype == torch.float16
+    assert not products
+
+
+def test_batch_may_be_multiplied_in_parts(monkeypatch):
+    images, gradient = torch.randn(7, 4, 3, 3), torch.randn(7, 2, 3, 3)
+    whole = multiply_gradient(images, gradient, (2, 4, 3, 3), (1, 1))
+    monkeypatch.setattr(_weight_gradients, "_MOST_UNFOLDED", 2 * 9 * 4 * 9)
+    parts = multiply_gradient(images, gradient, (2, 4, 3, 3), (1, 1))
+    torch.testing.assert_close(parts, whole)
+    # Parts are not rounded before they are added.
+    images, gradient = images.bfloat16(), gradient.bfloat16()
+    parts = multiply_gradient(images, gradient, (2, 4, 3, 3), (1, 1))
+    assert parts.dtype == torch.bfloat16
+
+
+def test_networks_may_use_transforms_of_functions(products):
+    """As networks do that look at the gradients of each sample."""
+    network = nn.Conv2d(64, 4, 3, padding=1, bias=False)
+    images = torch.randn(3, 64, 4, 4)
+
+    def loss(weight, image):
+        features = torch.func.functional_call(
+            network, {"weight": weight}, (image[None],)
+        )
+        return features.float().square().sum()
+
+    with Runtime(CPU, "bfloat16").autocast():
+        each = torch.vmap(torch.func.grad(loss), (None, 0))(network.weight, images)
+    assert products
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = torch.vmap(torch.func.grad(loss), (None, 0))(network.weight, images)
+    assert (each - expected).norm() <= 1e-2 * expected.norm()
