@@ -130,13 +130,23 @@ class NetAlone:
                 times["training"].append(self._time(self._step))
         return {name: min(taken[1:]) for name, taken in times.items()}
 
+    def _autocast(self):
+        """Return torch's own, which knows nothing of the library's gradients."""
+        dtype = PRECISIONS.get(self.runtime.precision, torch.float16)
+        return torch.autocast(
+            self.runtime.device.type,
+            dtype,
+            enabled=dtype is not torch.float32,
+            cache_enabled=False,
+        )
+
     def _infer(self):
-        with torch.no_grad(), self.runtime.autocast():
+        with torch.no_grad(), self._autocast():
             self.network(self.batch)
 
     def _step(self):
         self.network.zero_grad(set_to_none=True)
-        with self.runtime.autocast():
+        with self._autocast():
             outputs = self.network(self.batch)
         outputs.float().sum().backward()
 
