@@ -28,6 +28,7 @@ _AS_PRINTED = {
     "present": "stages_present",
     "answers": "answers",
     "time_to_accuracy": "time_to_accuracy",
+    "time_to_accuracy_tiles": "time_to_accuracy_tiles",
 }
 
 # The sets of the panel, as they are called here, and how many samples each has.
@@ -307,6 +308,7 @@ def make_speed_tables(results):
     """Return the tables of ``benchmarks/speed.py`` and ``benchmarks/scaling.py``."""
     stages = results["stages"]["stages"]["stages"]
     scaling = results["scaling"]
+    tiles = results["tiles"]
     return {
         "rates": make_rates(stages),
         "rates_float32": make_rates(results["float32"]["stages"]["stages"]),
@@ -324,6 +326,10 @@ def make_speed_tables(results):
             ]
         ),
         "mining": make_markdown(results["mining"]["mining"]["mining"]),
+        "tiles_rates": make_rates(tiles["stages"]["stages"]),
+        "tiles_layers": make_markdown(tiles["gradients"]["layers"]),
+        "tiles_networks": make_markdown(tiles["gradients"]["networks"]),
+        "tiles_mining": make_markdown(tiles["mining"]["mining"]),
         "embedding": make_markdown(results["embedding"]["embedding"]["embedding"]),
         "growth_rows": make_growth(scaling["rows"], {"clustering s": "head search s"}),
         # Beyond the images themselves, the peak is that of making them.
