@@ -150,7 +150,8 @@ def test_predictions_agree_with_each_other(fitted, digits):
 def test_one_sample_is_predicted_as_in_a_batch(fitted, digits):
     X = digits[0][:50]
     alone = np.concatenate([fitted.predict_proba(X[i : i + 1]) for i in range(len(X))])
-    np.testing.assert_allclose(alone, fitted.predict_proba(X), rtol=1e-3, atol=1e-6)
+    # In bfloat16, some CPUs add up batches of other sizes in another order.
+    np.testing.assert_allclose(alone, fitted.predict_proba(X), atol=1e-3)
 
 
 def test_prototypes_are_confident_members(fitted):
