@@ -24,8 +24,17 @@ def send(tensor, device):
 
 def has_tiles():
     """Say whether this CPU multiplies matrices of bfloat16 in tiles (AMX)."""
+    return _has_instructions("amx_bf16")
+
+
+def has_bfloat16():
+    """Say whether this CPU computes in bfloat16, which others emulate."""
+    return _has_instructions("avx512_bf16") or has_tiles()
+
+
+def _has_instructions(name):
     find = getattr(torch.cpu, "get_capabilities", dict)  # since torch 2.12
-    return bool(find().get("amx_bf16"))
+    return bool(find().get(name))
 
 
 def available_memory(device):

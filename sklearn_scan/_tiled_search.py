@@ -9,6 +9,7 @@ are those of a search in float32.
 
 import numpy as np
 import torch
+from sklearn.utils import gen_batches
 
 # Distances that are computed at a time, and of how many rows: they stay in the cache.
 _BLOCK, _MOST_QUERIES = 2**24, 512
@@ -52,18 +53,15 @@ def search_tiled(rows, n_candidates, metric, search):
     # The user may have begun an autocast, in which products are rounded.
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         nearest, uncertain = _search_rounded(rows, n_candidates, metric)
-    if nearest is None:
-        return search(rows, n_candidates, metric, rows)
     if len(uncertain):
-        again = search(rows, n_candidates, metric, rows[uncertain])
-        nearest[uncertain] = again
+        nearest[uncertain] = search(rows, n_candidates, metric, rows[uncertain])
     return nearest
 
 
 def _search_rounded(rows, n_candidates, metric):
-    """Return the nearest rows, or None, and the numbers of those to search for again.
+    """Return the nearest rows, and the numbers of those to search for again.
 
-    None stands for data that bfloat16 does not suit.
+    These are all where bfloat16 does not suit the data.
     """
     space = _Space(torch.from_numpy(rows), metric, n_candidates)
     nearest = np.empty((len(rows), n_candidates), dtype=np.int64)
@@ -75,7 +73,7 @@ def _search_rounded(rows, n_candidates, metric):
         nearest[part] = found.numpy()
         uncertain.append(part[~is_certain.numpy()])
         if first == 0 and len(uncertain[0]) > _MOST_UNCERTAIN * len(part):
-            return None, order
+            return nearest, order
     return nearest, np.concatenate(uncertain)
 
 
@@ -113,7 +111,7 @@ class _Space:
         self.queries = torch.zeros(n_samples, width, **make)
         self.keys = torch.zeros(width, n_keys, **make)
         self.errors = torch.empty_like(self.norms)
-        for part in map(slice, *_bounds(n_samples, _ROUNDED)):
+        for part in gen_batches(n_samples, _ROUNDED):
             exact = self.rows[part]
             rounded = exact.bfloat16()
             self.errors[part] = (exact - rounded).norm(dim=1)
@@ -206,12 +204,6 @@ def _find_smallest(values, n):
 
 def _half_squares(rows):
     return rows.square().sum(dim=1) / 2
-
-
-def _bounds(n, step):
-    """Return where consecutive parts of `n` begin, and where they end."""
-    first = range(0, n, step)
-    return first, [min(begin + step, n) for begin in first]
 
 
 def _split(values):

@@ -10,10 +10,12 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
 
 from sklearn_scan._devices import has_tiles
+from sklearn_scan._tiled_search import search_tiled
 from sklearn_scan._typing import Device, Labels
 
 __all__ = ["check_neighbors", "mine_neighbors"]
@@ -271,8 +273,6 @@ def _split(rows):
 
 
 def _search_in_tiles(rows, n_candidates, metric):
-    from sklearn_scan._tiled_search import search_tiled
-
     return search_tiled(rows, n_candidates, metric, _search_faiss)
 
 
@@ -291,16 +291,12 @@ def _search_faiss(rows, n_candidates, metric, queries=None):
 
 
 def _search_torch(rows, n_candidates, metric, device):
-    import torch
-
     rows = torch.from_numpy(rows).to(device)
     return _find_nearest(rows, n_candidates, metric).cpu().numpy()
 
 
 def _find_nearest(rows, n_candidates, metric):
     """Return the row numbers (n, n_candidates) nearest to each row, on its device."""
-    import torch
-
     if metric == "euclidean":
         # ||x - y||² without ||x||², which is the same for a whole row.
         offset, targets = -rows.square().sum(dim=1) / 2, rows.T

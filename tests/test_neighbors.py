@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 import numpy as np
 import pytest
+from neighbor_helpers import assert_nearest, make_groups
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestNeighbors
 
@@ -12,16 +13,6 @@ METRICS = ["cosine", "euclidean"]
 
 def rows(n=120, d=8, seed=0):
     return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
-
-
-def assert_nearest(found, X, metric):
-    """The K nearest others in order, where ties may come in any order."""
-    distance = pairwise_distances(np.asarray(X, dtype=np.float64), metric=metric)
-    np.fill_diagonal(distance, np.inf)
-    expected = np.sort(distance, axis=1)[:, : found.shape[1]]
-    got = np.take_along_axis(distance, found, axis=1)
-    np.testing.assert_allclose(got, expected, atol=1e-5)
-    assert all(len(set(row)) == len(row) for row in found.tolist())
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -150,11 +141,7 @@ def test_torch_finds_what_faiss_finds(monkeypatch, device, block):
 
 @pytest.fixture(scope="module")
 def crowd():
-    """Return rows in groups, as embeddings are."""
-    random = np.random.default_rng(0)
-    centers = random.normal(size=(30, 16))
-    X = centers[random.integers(30, size=6000)] + 0.5 * random.normal(size=(6000, 16))
-    return X.astype(np.float32)
+    return make_groups(6000)
 
 
 @pytest.mark.parametrize("metric", METRICS)

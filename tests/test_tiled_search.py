@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 import torch
+from neighbor_helpers import assert_nearest, make_groups
 
 from sklearn_scan import _tiled_search, neighbors
 from sklearn_scan.neighbors import mine_neighbors
@@ -28,37 +29,6 @@ def searched_again(monkeypatch):
     monkeypatch.setattr(neighbors, "_ROWS_PER_NEIGHBOR", 0)
     monkeypatch.setattr(neighbors, "_search_in_tiles", search_in_tiles)
     return counts
-
-
-def make_groups(n=3000, n_features=16, seed=0):
-    """Return rows in groups, as embeddings are."""
-    random = np.random.default_rng(seed)
-    centers = random.normal(size=(30, n_features))
-    X = centers[random.integers(30, size=n)]
-    return (X + 0.5 * random.normal(size=X.shape)).astype(np.float32)
-
-
-def find_exactly(X, K, metric):
-    """Return the sorted distances to the nearest K others, and all, in float64."""
-    X = X.astype(np.float64)
-    if metric == "cosine":
-        norms = np.linalg.norm(X, axis=1, keepdims=True)
-        X = X / np.where(norms > 0, norms, 1)
-        distances = 1 - X @ X.T
-    else:
-        squares = np.square(X - X.mean(axis=0)).sum(axis=1)
-        products = (X - X.mean(axis=0)) @ (X - X.mean(axis=0)).T
-        distances = np.sqrt((squares[:, None] + squares - 2 * products).clip(0))
-    np.fill_diagonal(distances, np.inf)
-    return np.sort(distances, axis=1)[:, :K], distances
-
-
-def assert_nearest(found, X, metric, *, rtol=1e-5, atol=1e-6):
-    """The K nearest others in order, where ties may come in any order."""
-    expected, distances = find_exactly(X, found.shape[1], metric)
-    got = np.take_along_axis(distances, found, axis=1)
-    np.testing.assert_allclose(got, expected, rtol=rtol, atol=atol)
-    assert all(len(set(row)) == len(row) for row in found.tolist())
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -130,23 +130,13 @@ class NetAlone:
                 times["training"].append(self._time(self._step))
         return {name: min(taken[1:]) for name, taken in times.items()}
 
-    def _autocast(self):
-        """Return torch's own, which knows nothing of the library's gradients."""
-        dtype = PRECISIONS.get(self.runtime.precision, torch.float16)
-        return torch.autocast(
-            self.runtime.device.type,
-            dtype,
-            enabled=dtype is not torch.float32,
-            cache_enabled=False,
-        )
-
     def _infer(self):
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), torch_autocast(self.runtime):
             self.network(self.batch)
 
     def _step(self):
         self.network.zero_grad(set_to_none=True)
-        with self._autocast():
+        with torch_autocast(self.runtime):
             outputs = self.network(self.batch)
         outputs.float().sum().backward()
 
@@ -155,6 +145,17 @@ class NetAlone:
         work()
         synchronize(self.runtime.device)
         return (time.perf_counter() - started) / len(self.batch)
+
+
+def torch_autocast(runtime):
+    """Return torch's own autocast, which knows nothing of the library's gradients."""
+    dtype = PRECISIONS.get(runtime.precision, torch.float16)
+    return torch.autocast(
+        runtime.device.type,
+        dtype,
+        enabled=dtype is not torch.float32,
+        cache_enabled=False,
+    )
 
 
 def synchronize(device):

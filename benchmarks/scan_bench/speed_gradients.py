@@ -6,6 +6,7 @@ import time
 import torch
 
 from scan_bench.report import print_table, print_target
+from scan_bench.speed_ceilings import torch_autocast
 from scan_bench.speed_plain import resnet18_for_small_images
 from sklearn_scan._devices import has_tiles
 from sklearn_scan._engine import Runtime, kept_memory
@@ -98,12 +99,12 @@ def measure_network(network, shape):
             features = network(images)
         features.float().square().mean().backward()
 
-    def by_torch():
-        step(torch.autocast("cpu", torch.bfloat16, cache_enabled=False))
-
+    ways = {
+        "torch": lambda: step(torch_autocast(runtime)),
+        "library": lambda: step(runtime.autocast()),
+    }
     with kept_memory(torch.device("cpu")):
-        library = {"torch": by_torch, "library": lambda: step(runtime.autocast())}
-        return in_turn(library)
+        return in_turn(ways)
 
 
 def make_map(n, n_channels, side):

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
+from sklearn_scan._devices import has_bfloat16
 from sklearn_scan._engine._tf32 import exact_float32
 from sklearn_scan._engine._weight_gradients import fast_weight_gradients
 from sklearn_scan._world import world
@@ -271,7 +272,4 @@ def _has_fast_bfloat16(device):
     if device.type == "cuda":
         with torch.cuda.device(device):
             return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # torch 2.12
-        instructions = torch.cpu.get_capabilities()
-        return bool(instructions.get("avx512_bf16") or instructions.get("amx_bf16"))
-    return False
+    return device.type == "cpu" and has_bfloat16()

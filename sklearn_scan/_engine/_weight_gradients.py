@@ -8,7 +8,7 @@ neighbourhoods of all pixels of a batch, one per row, are multiplied with the gr
 of the output: the same sums, up to ten times as fast.
 """
 
-from contextlib import contextmanager
+from contextlib import nullcontext
 
 import torch
 from torch.nn.functional import pad
@@ -22,22 +22,18 @@ from sklearn_scan._devices import has_tiles
 _CHANNELS_PER_PIXEL, _MOST_PIXELS = 4, 49
 # Numbers in the neighbourhoods that are multiplied at a time.
 _MOST_UNFOLDED = 2**26
-# What autocast makes bfloat16.
-_IS_CAST = (torch.float32, torch.bfloat16, torch.float16)
+# The types that autocast makes bfloat16.
+_CAST = (torch.float32, torch.bfloat16, torch.float16)
 
 
-@contextmanager
 def fast_weight_gradients(device, precision):
-    """Compute gradients of weights as products within the context, where it pays.
+    """Return the context in which gradients of weights are products, where it pays.
 
     That is on CPUs with tiles for matrices of bfloat16, in that precision. Elsewhere
-    nothing changes.
+    the context changes nothing.
     """
-    if precision == "bfloat16" and device.type == "cpu" and has_tiles():
-        with _ProductGradients():
-            yield
-    else:
-        yield
+    pays = precision == "bfloat16" and device.type == "cpu" and has_tiles()
+    return _ProductGradients() if pays else nullcontext()
 
 
 class _ProductGradients(TorchFunctionMode):
@@ -60,8 +56,8 @@ def is_suitable(
         torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") is torch.bfloat16
         and images.device.type == "cpu"
-        and images.dtype in _IS_CAST
-        and weight.dtype in _IS_CAST
+        and images.dtype in _CAST
+        and weight.dtype in _CAST
         and not torch.compiler.is_compiling()
     )
     if not is_cast or images.ndim != 4:

@@ -184,12 +184,22 @@ def test_an_estimator_of_a_gpu_answers_on_a_cpu_or_says_what_to_do():
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "expected"),
-    [({"amx_bf16": True}, True), ({"amx_bf16": False}, False), ({}, False)],
+    ("capabilities", "has_tiles", "has_bfloat16"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, True, True),
+        ({"amx_bf16": True}, True, True),
+        ({"amx_bf16": False, "avx512_bf16": True}, False, True),
+        ({"amx_bf16": False, "avx512_bf16": False}, False, False),
+        ({}, False, False),
+    ],
 )
-def test_tiles_are_what_torch_says(capabilities, expected, monkeypatch):
+def test_instructions_are_what_torch_says(
+    capabilities, has_tiles, has_bfloat16, monkeypatch
+):
     find = {"get_capabilities": lambda: capabilities}
     monkeypatch.setattr(torch, "cpu", SimpleNamespace(**find))
-    assert _devices.has_tiles() is expected
+    assert _devices.has_tiles() is has_tiles
+    assert _devices.has_bfloat16() is has_bfloat16
     monkeypatch.setattr(torch, "cpu", SimpleNamespace())  # before torch 2.12
-    assert _devices.has_tiles() is False
+    assert not _devices.has_tiles()
+    assert not _devices.has_bfloat16()
