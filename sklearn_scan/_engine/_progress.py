@@ -69,6 +69,27 @@ class FitProgress:
                 reconstruction_attributes=stage.snapshot,
             )
 
+    def take_up(self, name, records):
+        """Take up the records of a stage that may come from the cache.
+
+        Parameters
+        ----------
+        name : str
+            Of the stage.
+        records : list of dict
+            One per epoch.
+
+        Returns
+        -------
+        is_fetched : bool
+            Whether they come from there: the stage has not run in this fit.
+        """
+        is_fetched = name not in self.history
+        if is_fetched:
+            self.say(f"{name} taken from the cache")
+            self.history[name] = records
+        return is_fetched
+
     def warn_uncached(self, what, reason):
         """Warn, once per fit, that something cannot be cached."""
         if not self.has_warned:

@@ -92,9 +92,7 @@ class Trainer:
             lock=lambda: f"{stage.name}-{identity}",
         )
         # What was trained just now has its weights already.
-        if stage.name not in self.progress.history:
-            self.progress.say(f"{stage.name} taken from the cache")
-            self.progress.history[stage.name] = records
+        if self.progress.take_up(stage.name, records):
             weights = {name: torch.tensor(value) for name, value in weights.items()}
             stage.module.load_state_dict(weights)
         return wrap_trained(stage.module, stage.criterion, self.runtime)

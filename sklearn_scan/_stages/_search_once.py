@@ -48,9 +48,7 @@ def search_heads_once(samples, n_clusters, n_heads, loss, plan, context, follows
         ignore=("search", "progress"),
         lock=lambda: f"{_NAME}-{identity}",
     )
-    if _NAME not in progress.history:
-        progress.say(f"{_NAME} taken from the cache")
-        progress.history[_NAME] = records
+    progress.take_up(_NAME, records)
     network = make_heads(samples.source, n_clusters, 1)
     network.heads.load_state_dict({k: torch.tensor(w) for k, w in weights.items()})
     return network.eval(), sample_weight

@@ -55,9 +55,7 @@ def fit_embed_once(pretext, X, input_spec, trainer):
             lock=lambda: joblib.hash((X, identity)),
         )
     pretext.set_state(state, X, input_spec, trainer.runtime)
-    if "pretext" not in trainer.progress.history:
-        trainer.progress.say("pretext taken from the cache")
-    trainer.progress.history["pretext"] = state["history"]
+    trainer.progress.take_up("pretext", state["history"])
     return embedding
 
 
