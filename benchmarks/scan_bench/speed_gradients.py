@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The speed benchmark on gradients of the weights of convolutions."""
+"""The speed benchmark on convolutions as products of matrices."""
 
 import time
 
@@ -10,7 +10,11 @@ from scan_bench.speed_ceilings import torch_autocast
 from scan_bench.speed_plain import resnet18_for_small_images
 from sklearn_scan._devices import has_tiles
 from sklearn_scan._engine import Runtime, kept_memory
-from sklearn_scan._engine._weight_gradients import is_suitable, multiply_gradient
+from sklearn_scan._engine._convolutions import (
+    choose_product,
+    multiply_gradient,
+    multiply_images,
+)
 from sklearn_scan._nets import ConvNet
 
 # Batch, channels of the input and of the output, side of the input, kernel and stride.
@@ -27,6 +31,15 @@ LAYERS = (
     (64, 512, 512, 7, 3, 1),
     (128, 1024, 256, 14, 1, 1),
 )
+# Images of which a kernel reaches all: batch, channels of the input and output, side.
+SMALL = (
+    (512, 256, 256, 2),
+    (32, 256, 256, 2),
+    (16, 256, 256, 2),
+    (512, 128, 128, 2),
+    (512, 512, 512, 2),
+    (512, 256, 256, 1),
+)
 # The networks that "auto" takes of small images, and a large one: name, factory, batch.
 NETWORKS = (
     ("small, 32 x 32 x 3", lambda: ConvNet(3, 32), (512, 3, 32, 32)),
@@ -38,7 +51,14 @@ _N_TURNS, _SECONDS = 5, 0.3
 
 
 def measure_gradients():
-    """Compare gradients of weights by products with those of torch."""
+    """Compare convolutions, and gradients of weights, by products with torch's."""
+    small = [
+        measure_small(*layer, dtype)
+        for layer in SMALL
+        for dtype in (torch.bfloat16, torch.float32)
+    ]
+    print_table(small)
+    print()
     layers = [measure_layer(*layer) for layer in LAYERS]
     print_table(layers)
     print()
@@ -54,7 +74,33 @@ def measure_gradients():
             targets.append(print_target(text, ratio >= least))
     print()
     print_table(networks)
-    return {"layers": layers, "networks": networks, "targets": targets}
+    return {"small": small, "layers": layers, "networks": networks, "targets": targets}
+
+
+def measure_small(n_images, n_in, n_out, side, dtype):
+    """Return a row: milliseconds of both passes of one convolution of small images."""
+    images = make_map(n_images, n_in, side).to(dtype).requires_grad_()
+    weight = (make_map(n_out, n_in, 3).to(dtype) / 50).requires_grad_()
+    gradient = make_map(n_images, n_out, side).to(dtype)
+
+    def step(convolve):
+        features = convolve(images, weight)
+        torch.autograd.grad(features, (images, weight), gradient)
+
+    ways = {
+        "torch": lambda: step(lambda x, w: torch.conv2d(x, w, None, 1, 1)),
+        "product": lambda: step(lambda x, w: multiply_images(x, w, (1, 1))),
+    }
+    with kept_memory(torch.device("cpu")):
+        seconds = in_turn(ways)
+    return {
+        "images": n_images,
+        "channels": f"{n_in} to {n_out}",
+        "pixels": f"{side} x {side}",
+        "precision": str(dtype).removeprefix("torch."),
+        **{f"{name}, ms": f"{1000 * s:.2f}" for name, s in seconds.items()},
+        "ratio": f"{seconds['torch'] / seconds['product']:.2f}",
+    }
 
 
 def measure_layer(n_images, n_in, n_out, side, kernel, stride):
@@ -76,7 +122,7 @@ def measure_layer(n_images, n_in, n_out, side, kernel, stride):
     with kept_memory(torch.device("cpu")):
         seconds = in_turn({"torch": by_torch, "product": by_product})
     with torch.autocast("cpu", torch.bfloat16):
-        is_taken = is_suitable(images, weight, None, strides, margins, (1, 1), 1)
+        is_taken = choose_product(images, weight, None, strides, margins, (1, 1), 1)
     return {
         "images": n_images,
         "channels": f"{n_in} to {n_out}",

@@ -18,8 +18,8 @@ import torch
 from sklearn.utils import check_random_state
 
 from sklearn_scan._devices import has_bfloat16
+from sklearn_scan._engine._convolutions import fast_convolutions
 from sklearn_scan._engine._tf32 import exact_float32
-from sklearn_scan._engine._weight_gradients import fast_weight_gradients
 from sklearn_scan._world import world
 
 # The precisions in which autocast computes.
@@ -98,10 +98,7 @@ class Runtime:
     @contextmanager
     def autocast(self):
         """Compute in the precision, in a way that is fast to differentiate."""
-        with (
-            _autocast(self.device, self.precision),
-            fast_weight_gradients(self.device, self.precision),
-        ):
+        with _autocast(self.device, self.precision), fast_convolutions(self.device):
             yield
 
     def make_scaler(self):

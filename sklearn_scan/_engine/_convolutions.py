@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Gradients of convolutions' weights as products of matrices.
+"""Convolutions as products of matrices, where a CPU is faster at these.
+
+Images become small in the last layers of most networks, and channels many. Where a
+kernel reaches every pixel from every other, as one of 3 x 3 does in images of 2 x 2
+pixels, the convolution is a linear layer, with less than half of the operations: what
+would be multiplied with the margin is left out.
 
 Some CPUs multiply matrices of bfloat16 in tiles (AMX), many times faster than others.
-Torch's gradient of the weights of a convolution gains little by that where images are
-small and channels many, as in the last layers of most networks. There the
+Torch's gradient of the weights of a convolution gains little by that. There, the
 neighbourhoods of all pixels of a batch, one per row, are multiplied with the gradients
 of the output: the same sums, up to ten times as fast.
 """
@@ -11,71 +15,120 @@ of the output: the same sums, up to ten times as fast.
 from contextlib import nullcontext
 
 import torch
-from torch.nn.functional import pad
+from torch.nn.functional import linear, pad
 from torch.overrides import TorchFunctionMode
 
 from sklearn_scan._devices import has_tiles
 
-# The product is used where the output has at most one pixel per four channels of the
-# input, and at most 49 pixels (7 x 7, the last of a network for photographs):
-# `benchmarks/speed.py --parts gradients` shows that it is faster there.
+# Matrices of fewer images are not worth their making.
+_FEWEST_IMAGES = 16
+# The gradient of the weights is a product where the output has at most one pixel per
+# four channels of the input, and at most 49 pixels (7 x 7, the last of a network for
+# photographs): `benchmarks/speed.py --parts gradients` shows that it is faster there.
 _CHANNELS_PER_PIXEL, _MOST_PIXELS = 4, 49
 # Numbers in the neighbourhoods that are multiplied at a time.
 _MOST_UNFOLDED = 2**26
-# The types that autocast makes bfloat16.
+# The types that autocast casts.
 _CAST = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def fast_weight_gradients(device, precision):
-    """Return the context in which gradients of weights are products, where it pays.
+def fast_convolutions(device):
+    """Return the context in which convolutions that learn are products, where it pays.
 
-    That is on CPUs with tiles for matrices of bfloat16, in that precision. Elsewhere
-    the context changes nothing.
+    On a GPU it changes nothing.
     """
-    pays = precision == "bfloat16" and device.type == "cpu" and has_tiles()
-    return _ProductGradients() if pays else nullcontext()
+    return _FastConvolutions() if device.type == "cpu" else nullcontext()
 
 
-class _ProductGradients(TorchFunctionMode):
-    """Replaces the convolutions of which the product is faster, in any network."""
+class _FastConvolutions(TorchFunctionMode):
+    """Replaces the convolutions of which a product is faster, in any network."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function is torch.conv2d and not kwargs and is_suitable(*args):
-            return _Convolution.apply(args[0].bfloat16(), args[1].bfloat16(), args[3])
+        if function is torch.conv2d and not kwargs:
+            convolve = choose_product(*args)
+            if convolve is not None:
+                images, weight, _, stride, *_ = args
+                dtype = _find_type(images, weight)
+                return convolve(images.to(dtype), weight.to(dtype), stride)
         return function(*args, **(kwargs or {}))
 
 
-def is_suitable(
+def choose_product(
     images, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, /
 ):
-    """Say whether the gradient of the weights is faster as a product.
+    """Return the function that convolves faster than torch; None where there is none.
 
     Takes the arguments of `torch.conv2d`, as `torch.nn.Conv2d` passes them.
+
+    Returns
+    -------
+    convolve : callable or None
+        ``f(images, weight, stride)``, of images and weights of one type.
     """
-    is_cast = (
-        torch.is_autocast_enabled("cpu")
-        and torch.get_autocast_dtype("cpu") is torch.bfloat16
-        and images.device.type == "cpu"
-        and images.dtype in _CAST
-        and weight.dtype in _CAST
-        and not torch.compiler.is_compiling()
-    )
-    if not is_cast or images.ndim != 4:
-        return False
-    height, width = weight.shape[2:]
+    if images.ndim != 4 or images.device.type != "cpu":
+        return None
+    side, is_square = weight.shape[3], weight.shape[2] == weight.shape[3]
     is_plain = (
         bias is None
         and groups == 1
         and dilation == (1, 1)
         and stride in ((1, 1), (2, 2))
-        and height == width
-        and height % 2 == 1
-        and padding == (height // 2, width // 2)
+        and is_square
+        and side % 2 == 1
+        and padding == (side // 2, side // 2)
+        and not torch.compiler.is_compiling()
     )
-    if not is_plain:
-        return False
-    n_pixels = -(-images.shape[2] // stride[0]) * -(-images.shape[3] // stride[1])
-    return n_pixels <= min(images.shape[1] // _CHANNELS_PER_PIXEL, _MOST_PIXELS)
+    dtype = _find_type(images, weight)
+    if not is_plain or dtype is None:
+        return None
+    n_images, n_channels, *size = images.shape
+    if max(size) <= side // 2 + 1:
+        return multiply_images if n_images >= _FEWEST_IMAGES else None
+    n_pixels = -(-size[0] // stride[0]) * -(-size[1] // stride[1])
+    is_suitable = n_pixels <= min(n_channels // _CHANNELS_PER_PIXEL, _MOST_PIXELS)
+    if is_suitable and dtype is torch.bfloat16 and has_tiles():
+        return _Convolution.apply
+    return None
+
+
+def _find_type(images, weight):
+    """Return the type in which torch would convolve; None for others than floats."""
+    if images.dtype not in _CAST or weight.dtype not in _CAST:
+        return None
+    if torch.is_autocast_enabled("cpu"):
+        return torch.get_autocast_dtype("cpu")
+    return images.dtype if images.dtype is weight.dtype else None
+
+
+def multiply_images(images, weight, stride):
+    """Convolve images of which a kernel reaches every pixel from every other.
+
+    Parameters
+    ----------
+    images : Tensor of shape (b, n_in, h, w)
+        Of at most ``k // 2 + 1`` rows and columns.
+    weight : Tensor of shape (n_out, n_in, k, k)
+        Of odd `k`.
+    stride : tuple of two int
+        The padding is ``k // 2``.
+
+    Returns
+    -------
+    images : Tensor of shape (b, n_out, h_out, w_out)
+    """
+    height, width = images.shape[2:]
+    rows, columns = range(0, height, stride[0]), range(0, width, stride[1])
+    middle = weight.shape[2] // 2
+    by_pixel = weight.permute(0, 2, 3, 1)
+    # What each pixel of the output sees of the kernel, and that is all pixels.
+    seen = [
+        by_pixel[:, middle - y : middle - y + height, middle - x : middle - x + width]
+        for y in rows
+        for x in columns
+    ]
+    matrix = torch.stack(seen).flatten(2).flatten(0, 1)
+    products = linear(images.permute(0, 2, 3, 1).flatten(1), matrix)
+    return products.unflatten(1, (len(rows), len(columns), -1)).permute(0, 3, 1, 2)
 
 
 class _Convolution(torch.autograd.Function):
