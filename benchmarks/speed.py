@@ -24,8 +24,8 @@ Parts:
   empty folder (one candidate after the other, and two side by side), and a full one.
 * ``import``: what importing costs beyond importing torch.
 * ``rounding``: how far answers in bfloat16 agree with those in float32.
-* ``gradients``: gradients of the weights of convolutions as products, where the CPU has
-  tiles for matrices, against those of torch.
+* ``convolutions``: convolutions of small images as products, and gradients of weights
+  where the CPU has tiles for matrices, against torch's.
 
 `--profile DIR` writes a trace of a few steps of each stage, and prints which kernels
 the time went to. All ratios are of one run: absolute figures differ from machine to
@@ -55,7 +55,7 @@ from scan_bench.report import (
     write_json,
 )
 from scan_bench.speed_ceilings import Ceilings, NetAlone, count_flops, synchronize
-from scan_bench.speed_gradients import measure_gradients
+from scan_bench.speed_convolutions import measure_convolutions
 from scan_bench.speed_rounding import measure_rounding
 from scan_bench.speed_rows import measure_embeddings, measure_mining
 from scan_bench.speed_shares import PARTS, watch
@@ -392,7 +392,7 @@ def main():
         "grid",
         "import",
         "rounding",
-        "gradients",
+        "convolutions",
     )
     parser.add_argument("--parts", nargs="*", default=parts, choices=parts)
     parser.add_argument("--device", default="cpu")
@@ -428,7 +428,7 @@ def main():
         "grid": lambda: measure_grid(options),
         "import": measure_import,
         "rounding": lambda: measure_rounding(options),
-        "gradients": measure_gradients,
+        "convolutions": measure_convolutions,
     }
     for part in options.parts:
         print(f"\n## {part}\n", flush=True)

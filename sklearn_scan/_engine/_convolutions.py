@@ -20,11 +20,11 @@ from torch.overrides import TorchFunctionMode
 
 from sklearn_scan._devices import has_tiles
 
-# Matrices of fewer images are not worth their making.
+# For fewer images, making the matrix takes longer than it saves.
 _FEWEST_IMAGES = 16
 # The gradient of the weights is a product where the output has at most one pixel per
 # four channels of the input, and at most 49 pixels (7 x 7, the last of a network for
-# photographs): `benchmarks/speed.py --parts gradients` shows that it is faster there.
+# photographs). `benchmarks/speed.py --parts convolutions` shows that it is faster.
 _CHANNELS_PER_PIXEL, _MOST_PIXELS = 4, 49
 # Numbers in the neighbourhoods that are multiplied at a time.
 _MOST_UNFOLDED = 2**26

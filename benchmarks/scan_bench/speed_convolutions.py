@@ -50,7 +50,7 @@ NETWORKS = (
 _N_TURNS, _SECONDS = 5, 0.3
 
 
-def measure_gradients():
+def measure_convolutions():
     """Compare convolutions, and gradients of weights, by products with torch's."""
     small = [
         measure_small(*layer, dtype)
