@@ -131,12 +131,12 @@ class NetAlone:
         return {name: min(taken[1:]) for name, taken in times.items()}
 
     def _infer(self):
-        with torch.no_grad(), torch_autocast(self.runtime):
+        with torch.no_grad(), self.runtime.autocast():
             self.network(self.batch)
 
     def _step(self):
         self.network.zero_grad(set_to_none=True)
-        with torch_autocast(self.runtime):
+        with self.runtime.autocast():
             outputs = self.network(self.batch)
         outputs.float().sum().backward()
 
@@ -145,17 +145,6 @@ class NetAlone:
         work()
         synchronize(self.runtime.device)
         return (time.perf_counter() - started) / len(self.batch)
-
-
-def torch_autocast(runtime):
-    """Return torch's own autocast, which knows nothing of the library's gradients."""
-    dtype = PRECISIONS.get(runtime.precision, torch.float16)
-    return torch.autocast(
-        runtime.device.type,
-        dtype,
-        enabled=dtype is not torch.float32,
-        cache_enabled=False,
-    )
 
 
 def synchronize(device):

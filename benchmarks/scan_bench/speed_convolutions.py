@@ -2,26 +2,27 @@
 """The speed benchmark on convolutions as products of matrices."""
 
 import time
+from contextlib import nullcontext
 
 import torch
 
 from scan_bench.report import print_table, print_target
-from scan_bench.speed_ceilings import torch_autocast
 from scan_bench.speed_plain import resnet18_for_small_images
 from sklearn_scan._devices import has_tiles
 from sklearn_scan._engine import Runtime, kept_memory
-from sklearn_scan._engine._convolutions import (
-    choose_product,
-    multiply_gradient,
-    multiply_images,
-)
 from sklearn_scan._nets import ConvNet
+from sklearn_scan._nets._convolutions import (
+    choose_convolution,
+    convolve_in_tiles,
+    convolve_tiny,
+    fast_convolutions,
+    multiply_gradient,
+)
 
 # Batch, channels of the input and of the output, side of the input, kernel and stride.
 LAYERS = (
     (512, 64, 64, 4, 3, 1),
     (512, 128, 128, 4, 3, 1),
-    (512, 256, 256, 2, 3, 1),
     (512, 64, 64, 8, 3, 1),
     (256, 512, 512, 4, 3, 1),
     (256, 256, 512, 8, 3, 2),
@@ -32,12 +33,14 @@ LAYERS = (
     (128, 1024, 256, 14, 1, 1),
 )
 # Images of which a kernel reaches all: batch, channels of the input and output, side.
-SMALL = (
+TINY = (
     (512, 256, 256, 2),
     (32, 256, 256, 2),
     (16, 256, 256, 2),
     (512, 128, 128, 2),
     (512, 512, 512, 2),
+    (16, 512, 512, 2),
+    (16, 1024, 1024, 2),
     (512, 256, 256, 1),
 )
 # The networks that "auto" takes of small images, and a large one: name, factory, batch.
@@ -52,12 +55,12 @@ _N_TURNS, _SECONDS = 5, 0.3
 
 def measure_convolutions():
     """Compare convolutions, and gradients of weights, by products with torch's."""
-    small = [
-        measure_small(*layer, dtype)
-        for layer in SMALL
+    tiny = [
+        measure_tiny(*layer, dtype)
+        for layer in TINY
         for dtype in (torch.bfloat16, torch.float32)
     ]
-    print_table(small)
+    print_table(tiny)
     print()
     layers = [measure_layer(*layer) for layer in LAYERS]
     print_table(layers)
@@ -74,11 +77,11 @@ def measure_convolutions():
             targets.append(print_target(text, ratio >= least))
     print()
     print_table(networks)
-    return {"small": small, "layers": layers, "networks": networks, "targets": targets}
+    return {"tiny": tiny, "layers": layers, "networks": networks, "targets": targets}
 
 
-def measure_small(n_images, n_in, n_out, side, dtype):
-    """Return a row: milliseconds of both passes of one convolution of small images."""
+def measure_tiny(n_images, n_in, n_out, side, dtype):
+    """Return a row: milliseconds of both passes of one convolution of tiny images."""
     images = make_map(n_images, n_in, side).to(dtype).requires_grad_()
     weight = (make_map(n_out, n_in, 3).to(dtype) / 50).requires_grad_()
     gradient = make_map(n_images, n_out, side).to(dtype)
@@ -89,7 +92,7 @@ def measure_small(n_images, n_in, n_out, side, dtype):
 
     ways = {
         "torch": lambda: step(lambda x, w: torch.conv2d(x, w, None, 1, 1)),
-        "product": lambda: step(lambda x, w: multiply_images(x, w, (1, 1))),
+        "product": lambda: step(lambda x, w: convolve_tiny(x, w, (1, 1))),
     }
     with kept_memory(torch.device("cpu")):
         seconds = in_turn(ways)
@@ -122,7 +125,7 @@ def measure_layer(n_images, n_in, n_out, side, kernel, stride):
     with kept_memory(torch.device("cpu")):
         seconds = in_turn({"torch": by_torch, "product": by_product})
     with torch.autocast("cpu", torch.bfloat16):
-        is_taken = choose_product(images, weight, None, strides, margins, (1, 1), 1)
+        chosen = choose_convolution(images, weight, None, strides, margins, (1, 1), 1)
     return {
         "images": n_images,
         "channels": f"{n_in} to {n_out}",
@@ -130,7 +133,7 @@ def measure_layer(n_images, n_in, n_out, side, kernel, stride):
         "kernel": f"{kernel} x {kernel}" + f", stride {stride}" * (stride > 1),
         **{f"{name}, ms": f"{1000 * s:.2f}" for name, s in seconds.items()},
         "ratio": f"{seconds['torch'] / seconds['product']:.2f}",
-        "taken": "yes" if is_taken else "no",
+        "taken": "yes" if chosen is convolve_in_tiles else "no",
     }
 
 
@@ -141,13 +144,13 @@ def measure_network(network, shape):
     images = torch.randn(shape).contiguous(memory_format=torch.channels_last)
 
     def step(context):
-        with context:
+        with runtime.autocast(), context:
             features = network(images)
         features.float().square().mean().backward()
 
     ways = {
-        "torch": lambda: step(torch_autocast(runtime)),
-        "library": lambda: step(runtime.autocast()),
+        "torch": lambda: step(nullcontext()),
+        "library": lambda: step(fast_convolutions(images)),
     }
     with kept_memory(torch.device("cpu")):
         return in_turn(ways)

@@ -70,7 +70,7 @@ class FitProgress:
             )
 
     def take_up(self, name, records):
-        """Take up the records of a stage that may come from the cache.
+        """Take up the records of a stage where it was fetched from the cache.
 
         Parameters
         ----------
@@ -82,7 +82,7 @@ class FitProgress:
         Returns
         -------
         is_fetched : bool
-            Whether they come from there: the stage has not run in this fit.
+            Whether it was: the stage has not run in this fit.
         """
         is_fetched = name not in self.history
         if is_fetched:

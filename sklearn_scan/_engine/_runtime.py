@@ -18,7 +18,6 @@ import torch
 from sklearn.utils import check_random_state
 
 from sklearn_scan._devices import has_bfloat16
-from sklearn_scan._engine._convolutions import fast_convolutions
 from sklearn_scan._engine._tf32 import exact_float32
 from sklearn_scan._world import world
 
@@ -95,11 +94,9 @@ class Runtime:
         )
         return cls.resolve(device, "auto" if is_lacking else precision)
 
-    @contextmanager
     def autocast(self):
-        """Compute in the precision, in a way that is fast to differentiate."""
-        with _autocast(self.device, self.precision), fast_convolutions(self.device):
-            yield
+        """Return the context in which networks compute in the precision."""
+        return _autocast(self.device, self.precision)
 
     def make_scaler(self):
         """Return what keeps small gradients from becoming zero in float16.

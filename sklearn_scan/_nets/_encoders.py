@@ -7,11 +7,13 @@ for, because that import costs more than a second.
 
 import copy
 import math
+from contextlib import nullcontext
 from functools import partial
 
 import torch
 from torch import nn
 
+from sklearn_scan._nets._convolutions import fast_convolutions
 from sklearn_scan._world import encode_together
 
 # Up to this side, "auto" takes the small convolutional network.
@@ -58,7 +60,8 @@ class Encoder(nn.Module):
         batch = (batch - self.mean).mul_(self.scale)
         if batch.ndim == 4:
             batch = batch.contiguous(memory_format=torch.channels_last)
-        return encode_together(self.network, batch)
+        with fast_convolutions(batch) if self.training else nullcontext():
+            return encode_together(self.network, batch)
 
 
 class ConvNet(nn.Sequential):
@@ -67,9 +70,9 @@ class ConvNet(nn.Sequential):
     Pairs of 3 x 3 convolutions with batch normalisation; the resolution is halved after
     the first of a pair until a side is shorter than four pixels, and the width doubles
     on the way, up to 256. Features are pooled before they are normalised, which is
-    cheaper than afterwards, and tells photographs apart better. On images wider than 24
-    pixels the first convolution has stride two, which makes the network four times
-    cheaper.
+    cheaper than afterwards, and finds purer neighbours among photographs. On images
+    wider than 24 pixels the first convolution has stride two, which makes the network
+    four times cheaper.
 
     Of these, images of one channel have a network that takes less time yet: the second
     of a pair doubles the width, at the lower resolution, and not the first, and one
@@ -103,7 +106,7 @@ class ConvNet(nn.Sequential):
 
 
 def conv_block(n_in, n_out, *, stride=1, pool=False):
-    """Convolve, take the largest of 2 x 2 pixels if asked to, normalise, rectify."""
+    """Convolve, halve the resolution by max-pooling if `pool`, normalise, rectify."""
     return nn.Sequential(
         nn.Conv2d(n_in, n_out, 3, stride=stride, padding=1, bias=False),
         *([nn.MaxPool2d(2)] if pool else []),
