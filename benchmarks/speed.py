@@ -8,12 +8,11 @@
 Parts:
 
 * ``stages``: training steps on 32 x 32 images with a ResNet-18 (3 x 3 stem).
-  *floor* is the rate at which the machine's best matrix product, in
-  the precision of the library, would do the products and convolutions of a step, and
-  nothing else; *net alone* is torch's forward and backward pass of that network, which
-  no library that calls torch can beat; *plain* is the published recipe in
-  straightforward PyTorch (`scan_bench/speed_plain.py`). Then the share of each part of
-  a step.
+  *floor* is the rate at which the machine's best matrix product, in the precision of
+  the library, would do the products and convolutions of a step, and nothing else; *net
+  alone* is torch's forward and backward pass of that network, without the library's
+  convolutions; *plain* is the published recipe in straightforward PyTorch
+  (`scan_bench/speed_plain.py`). Then the share of each part of a step.
 * ``answers``: `predict_proba` and `transform` of that network, images per second,
   against plain PyTorch in float32.
 * ``digits``: the same shares for the default fit of the digits, stage by stage.

@@ -309,6 +309,7 @@ def make_speed_tables(results):
     stages = results["stages"]["stages"]["stages"]
     scaling = results["scaling"]
     tiles = results["tiles"]
+    convolutions = results["convolutions"]["convolutions"]
     return {
         "rates": make_rates(stages),
         "rates_float32": make_rates(results["float32"]["stages"]["stages"]),
@@ -327,8 +328,9 @@ def make_speed_tables(results):
         ),
         "mining": make_markdown(results["mining"]["mining"]["mining"]),
         "tiles_rates": make_rates(tiles["stages"]["stages"]),
-        "tiles_layers": make_markdown(tiles["gradients"]["layers"]),
-        "tiles_networks": make_markdown(tiles["gradients"]["networks"]),
+        "convolution_tiny": make_markdown(convolutions["tiny"]),
+        "convolution_gradients": make_markdown(convolutions["layers"]),
+        "convolution_networks": make_markdown(convolutions["networks"]),
         "tiles_mining": make_markdown(tiles["mining"]["mining"]),
         "embedding": make_markdown(results["embedding"]["embedding"]["embedding"]),
         "growth_rows": make_growth(scaling["rows"], {"clustering s": "head search s"}),

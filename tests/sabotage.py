@@ -1192,7 +1192,7 @@ FAULTS = [
         "convolutions",
     ),
     Fault(
-        "images of which a kernel reaches a part are taken for tiny",
+        "feature maps that are high or wide count as tiny",
         "_nets/_convolutions.py",
         "max(height, width) <= side // 2 + 1",
         "min(height, width) <= side // 2 + 1",
@@ -1206,7 +1206,7 @@ FAULTS = [
         "convolutions",
     ),
     Fault(
-        "weights with a convolution of their own lose it",
+        "convolutions of subclasses of Tensor are replaced",
         "_nets/_convolutions.py",
         "if function is torch.conv2d and not types and not kwargs:",
         "if function is torch.conv2d and not kwargs:",

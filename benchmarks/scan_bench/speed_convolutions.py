@@ -13,8 +13,8 @@ from sklearn_scan._engine import Runtime, kept_memory
 from sklearn_scan._nets import ConvNet
 from sklearn_scan._nets._convolutions import (
     choose_convolution,
-    convolve_in_tiles,
     convolve_tiny,
+    convolve_with_product,
     fast_convolutions,
     multiply_gradient,
 )
@@ -32,7 +32,7 @@ LAYERS = (
     (64, 512, 512, 7, 3, 1),
     (128, 1024, 256, 14, 1, 1),
 )
-# Images of which a kernel reaches all: batch, channels of the input and output, side.
+# Tiny feature maps: batch, channels of the input and of the output, side.
 TINY = (
     (512, 256, 256, 2),
     (32, 256, 256, 2),
@@ -43,7 +43,8 @@ TINY = (
     (16, 1024, 1024, 2),
     (512, 256, 256, 1),
 )
-# The networks that "auto" takes of small images, and a large one: name, factory, batch.
+# The networks that "auto" chooses for small images, and a large one: name, factory,
+# batch.
 NETWORKS = (
     ("small, 32 x 32 x 3", lambda: ConvNet(3, 32), (512, 3, 32, 32)),
     ("small, 28 x 28", lambda: ConvNet(1, 28), (512, 1, 28, 28)),
@@ -54,7 +55,7 @@ _N_TURNS, _SECONDS = 5, 0.3
 
 
 def measure_convolutions():
-    """Compare convolutions, and gradients of weights, by products with torch's."""
+    """Compare convolutions, and gradients of weights, as products and by torch."""
     tiny = [
         measure_tiny(*layer, dtype)
         for layer in TINY
@@ -81,7 +82,7 @@ def measure_convolutions():
 
 
 def measure_tiny(n_images, n_in, n_out, side, dtype):
-    """Return a row: milliseconds of both passes of one convolution of tiny images."""
+    """Return a row: milliseconds of both passes of one convolution of tiny maps."""
     images = make_map(n_images, n_in, side).to(dtype).requires_grad_()
     weight = (make_map(n_out, n_in, 3).to(dtype) / 50).requires_grad_()
     gradient = make_map(n_images, n_out, side).to(dtype)
@@ -107,7 +108,7 @@ def measure_tiny(n_images, n_in, n_out, side, dtype):
 
 
 def measure_layer(n_images, n_in, n_out, side, kernel, stride):
-    """Return a row of the table: milliseconds of the gradient of one convolution."""
+    """Return a row: milliseconds of the gradient of the weights of one convolution."""
     n_pixels = -(-side // stride)
     images = make_map(n_images, n_in, side)
     gradient = make_map(n_images, n_out, n_pixels)
@@ -133,7 +134,7 @@ def measure_layer(n_images, n_in, n_out, side, kernel, stride):
         "kernel": f"{kernel} x {kernel}" + f", stride {stride}" * (stride > 1),
         **{f"{name}, ms": f"{1000 * s:.2f}" for name, s in seconds.items()},
         "ratio": f"{seconds['torch'] / seconds['product']:.2f}",
-        "taken": "yes" if chosen is convolve_in_tiles else "no",
+        "taken": "yes" if chosen is convolve_with_product else "no",
     }
 
 

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Replace convolutions by products of matrices where these are faster on a CPU.
+"""Compute some convolutions as products of matrices, which is faster on a CPU.
 
-Tiny images: in the last layers of a network, the kernel often reaches every pixel from
-every other, as one of 3 x 3 does in 2 x 2 pixels. The convolution is then a linear
-layer, without what torch multiplies with the margin, which is more than half.
+Tiny feature maps: in the last layers of a network, the kernel often reaches every pixel
+from every other, as one of 3 x 3 does in 2 x 2 pixels. The convolution is then a linear
+layer, and as such it skips the products with the padding, which are more than half.
 
 Gradients of weights: CPUs with AMX multiply matrices of bfloat16 in tiles, many times
-faster than others do, and torch's gradient of the weights hardly gains by that where
-images are small and channels many. Here it is one product: the neighbourhoods of all
+faster than others. Torch's gradient of the weights hardly benefits where feature maps
+are small and channels are many. Here it is one product: the neighbourhoods of all
 pixels, times the gradients of the output.
 
-The sums are those of torch, in another order.
+Results equal those of torch up to rounding.
 """
 
 from contextlib import nullcontext
@@ -21,10 +21,10 @@ from torch.overrides import TorchFunctionMode
 
 from sklearn_scan._devices import has_tiles
 
-# For fewer images, making the matrix of tiny images takes longer than it saves.
+# Below this, making the matrix of tiny feature maps takes longer than it saves.
 _FEWEST_IMAGES = 16
-# Numbers in that matrix, which takes memory; and the only side of a kernel for which
-# `benchmarks/speed.py --parts convolutions` shows that it is faster.
+# The most entries of that matrix, which bounds its memory, and the only side of a
+# kernel that was measured (`benchmarks/speed.py --parts convolutions`).
 _LARGEST_MATRIX, _SIDE = 2**24, 3
 # The gradient of the weights is a product where the output has at most one pixel per
 # four channels of the input, and at most 49 pixels (7 x 7, the last of a network for
@@ -32,25 +32,25 @@ _LARGEST_MATRIX, _SIDE = 2**24, 3
 _CHANNELS_PER_PIXEL, _MOST_PIXELS = 4, 49
 # Numbers in the neighbourhoods that are multiplied at a time.
 _MOST_UNFOLDED = 2**26
-# Types that autocast changes.
+# Types that autocast casts to its own.
 _CASTABLE = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def fast_convolutions(batch):
-    """Return a context in which a network learns faster from a batch.
+    """Return a context in which convolutions learn faster from a batch.
 
-    It replaces what `torch.nn.Conv2d` calls. On other devices than a CPU, and for rows,
-    it does nothing.
+    Inside it, `torch.nn.Conv2d` uses those of this module where they are faster than
+    torch's. It does nothing for rows, and on devices other than the CPU.
     """
     is_convolved = batch.ndim == 4 and batch.device.type == "cpu"
     return _FastConvolutions() if is_convolved else nullcontext()
 
 
 class _FastConvolutions(TorchFunctionMode):
-    """Replaces the convolutions of which a product is faster."""
+    """Replaces convolutions by products of matrices where these are faster."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        # Types that have a convolution of their own keep it.
+        # Subclasses of Tensor may define a convolution of their own: leave it to them.
         if function is torch.conv2d and not types and not kwargs:
             convolve = choose_convolution(*args)
             if convolve is not None:
@@ -63,9 +63,9 @@ class _FastConvolutions(TorchFunctionMode):
 def choose_convolution(
     images, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, /
 ):
-    """Choose a faster way to convolve.
+    """Return a faster function for a convolution, if there is one.
 
-    Takes the arguments of `torch.conv2d`, as `torch.nn.Conv2d` passes them.
+    It takes the arguments of `torch.conv2d`, as `torch.nn.Conv2d` passes them.
 
     Returns
     -------
@@ -89,13 +89,17 @@ def choose_convolution(
         return convolve_tiny
     is_suitable = n_pixels <= min(n_in // _CHANNELS_PER_PIXEL, _MOST_PIXELS)
     if is_suitable and dtype is torch.bfloat16 and has_tiles():
-        return convolve_in_tiles
+        return convolve_with_product
     return None
 
 
 def _is_plain(images, weight, bias, stride, padding, dilation, groups):
-    """Say whether a convolution keeps the size of images, or halves it, and no more."""
-    if images.ndim != 4 or weight.ndim != 4 or images.device.type != "cpu":
+    """Say whether a convolution is of a kind that is replaced.
+
+    That is on the CPU, with the channels last, a square kernel of odd side `k`, padding
+    ``k // 2``, stride 1 or 2, and neither bias, groups nor dilation.
+    """
+    if not _is_dense(images) or not _is_dense(weight):
         return False
     _, n_in, height, width = weight.shape
     return (
@@ -107,8 +111,19 @@ def _is_plain(images, weight, bias, stride, padding, dilation, groups):
         and height == width
         and height % 2 == 1
         and padding == (height // 2, width // 2)
-        # With the channels last: torch's output has the layout of its input.
+        # Torch returns another layout for others.
         and images.stride(1) == 1
+        and images.stride(2) >= images.stride(3)
+    )
+
+
+def _is_dense(tensor):
+    """Say whether a tensor is one of torch's own, with four axes, on the CPU."""
+    return (
+        type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        and tensor.layout is torch.strided
+        and tensor.ndim == 4
+        and tensor.device.type == "cpu"
     )
 
 
@@ -122,7 +137,7 @@ def _find_dtype(images, weight):
 
 
 def convolve_tiny(images, weight, stride):
-    """Convolve images in which the kernel reaches every pixel from every other.
+    """Convolve as a linear layer from all pixels of an image to all pixels.
 
     Parameters
     ----------
@@ -140,8 +155,8 @@ def convolve_tiny(images, weight, stride):
     return _TinyConvolution.apply(images, weight, stride)
 
 
-def convolve_in_tiles(images, weight, stride):
-    """Convolve as torch does; the gradient of the weights is a product of matrices."""
+def convolve_with_product(images, weight, stride):
+    """Convolve as torch does, with a product as the gradient of the weights."""
     return _Convolution.apply(images, weight, stride)
 
 
@@ -156,8 +171,8 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        # What torch keeps as well, so that a pass that is repeated to save memory may
-        # be torch's.
+        # Save what torch saves: checkpointing may repeat the forward pass outside of
+        # the context, with torch's convolution.
         images, weight, ctx.stride = inputs
         ctx.save_for_backward(images, weight)
 
@@ -178,14 +193,14 @@ class _Convolution(torch.autograd.Function):
 
 
 class _TinyConvolution(_Convolution):
-    """A linear layer from all pixels of an image to all pixels."""
+    """The same for tiny feature maps, as a linear layer."""
 
     @staticmethod
     def forward(images, weight, stride):
         matrix = _spread(weight, images.shape[2:], stride)
         features = linear(_flatten(images), matrix)
         n_rows = -(-images.shape[2] // stride[0])
-        # Detached, as networks may change in place what is no view.
+        # Detach: torch refuses to change a view in place that is of a function.
         return _unflatten(features, n_rows, len(weight)).detach()
 
     @staticmethod
@@ -214,9 +229,9 @@ def _unflatten(rows, height, n_channels):
     return rows.unflatten(1, (height, -1, n_channels)).permute(0, 3, 1, 2)
 
 
-def _list_slices(size, side, stride):
-    """Return which part of a kernel of odd side each pixel of the output lies under."""
-    (height, width), middle = size, side // 2
+def _list_slices(size, middle, stride):
+    """Return which part of a kernel lies on the image, for each pixel of the output."""
+    height, width = size
     return [
         (slice(middle - y, middle - y + height), slice(middle - x, middle - x + width))
         for y in range(0, height, stride[0])
@@ -227,18 +242,18 @@ def _list_slices(size, side, stride):
 def _spread(weight, size, stride):
     """Return the matrix (h_out * w_out * n_out, h * w * n_in) of a tiny convolution."""
     kernel = weight.permute(0, 2, 3, 1)
-    slices = _list_slices(size, weight.shape[2], stride)
+    slices = _list_slices(size, weight.shape[2] // 2, stride)
     parts = [kernel[:, rows, columns] for rows, columns in slices]
     return torch.stack(parts).flatten(2).flatten(0, 1)
 
 
 def _gather(matrix, shape, size, stride):
-    """Add up the parts of such a matrix that are of one weight: what undoes `_spread`.
+    """Add up the entries of a matrix that are of one weight: `_spread`, transposed.
 
-    In float32 at least, as a product does within.
+    In float32 at least.
     """
     n_out, n_in, side, _ = shape
-    slices = _list_slices(size, side, stride)
+    slices = _list_slices(size, side // 2, stride)
     parts = matrix.unflatten(0, (-1, n_out)).unflatten(2, (*size, n_in))
     dtype = torch.promote_types(matrix.dtype, torch.float32)
     total = matrix.new_zeros(n_out, side, side, n_in, dtype=dtype)
@@ -289,8 +304,8 @@ def _add(parts):
 def _unfold(images, side, stride):
     """Return the neighbourhood (side * side * c) of each pixel of the output, as rows.
 
-    Unlike `torch.nn.functional.unfold`, with the channels last, so that a row is copied
-    in `side` pieces.
+    Unlike `torch.nn.functional.unfold`, it keeps the channels last, so that a row is
+    copied in `side` pieces.
     """
     b, c, height, width = images.shape
     margin = side // 2
