@@ -1208,8 +1208,8 @@ FAULTS = [
     Fault(
         "convolutions of subclasses of Tensor are replaced",
         "_nets/_convolutions.py",
-        "if function is torch.conv2d and not types and not kwargs:",
-        "if function is torch.conv2d and not kwargs:",
+        "type(tensor) in (torch.Tensor, torch.nn.Parameter)",
+        "isinstance(tensor, torch.Tensor)",
         "convolutions",
     ),
     Fault(

@@ -50,8 +50,7 @@ class _FastConvolutions(TorchFunctionMode):
     """Replaces convolutions by products of matrices where these are faster."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        # Subclasses of Tensor may define a convolution of their own: leave it to them.
-        if function is torch.conv2d and not types and not kwargs:
+        if function is torch.conv2d and not kwargs:
             convolve = choose_convolution(*args)
             if convolve is not None:
                 images, weight, _, stride, *_ = args
@@ -118,7 +117,10 @@ def _is_plain(images, weight, bias, stride, padding, dilation, groups):
 
 
 def _is_dense(tensor):
-    """Say whether a tensor is one of torch's own, with four axes, on the CPU."""
+    """Say whether a tensor is one of torch's own, with four axes, on the CPU.
+
+    Subclasses may define a convolution of their own.
+    """
     return (
         type(tensor) in (torch.Tensor, torch.nn.Parameter)
         and tensor.layout is torch.strided
