@@ -18,7 +18,7 @@ LR_SCHEDULES = ("one_cycle", "cosine", "constant")
 # What `PausingCycle` says in words.
 _RISE = 0.1
 _WINDOWS = 12
-_FLAT, _FAR = 0.04, 0.065
+_FLAT = 0.04
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,9 @@ class PausingCycle(Callback):
     epochs (a twelfth of the longest run) is below that over the window before by less
     than a 25th of what the loss has fallen since the first epoch, or by less than its
     standard error. Then the cycle goes on to its end. Where the loss falls by more than
-    6.5 % of that when the middle is reached, and windows are of four epochs or more, it
-    is far from flat, and the longest run is taken. So stages that have learned what
-    there is to learn take half of the longest run, and no stage takes more.
+    twice as much when the middle is reached, and windows are of four epochs or more,
+    it is far from flat, and the longest run is taken. So stages that have learned
+    what there is to learn take half of the longest run, and no stage takes more.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ class PausingCycle(Callback):
         in_middle = len(self.losses) - self.pause == self.middle
         # Windows of two or three epochs are too short to tell.
         if in_middle and self.pause == 0 and self.window > 3:
-            self.is_far = not self._has_flattened(_FAR)
+            self.is_far = not self._has_flattened(2 * _FLAT)
         may_pause = in_middle and self.pause < self.longest_pause
         self.is_pausing = may_pause and (self.is_far or not self._has_flattened(_FLAT))
 
