@@ -36,6 +36,8 @@ def get_threads():
     return os.getpid(), torch.get_num_threads()
 
 
+# Fifty samples and one epoch may leave clusters without members.
+@pytest.mark.filterwarnings("default:The samples fill:UserWarning")
 def test_a_search_on_dask_is_the_serial_search(client, digits, tmp_path):
     workers = dict(client.run(get_threads).values())
     assert len(workers) == 2 and os.getpid() not in workers
