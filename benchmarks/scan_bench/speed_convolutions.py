@@ -91,19 +91,15 @@ def measure_tiny(n_images, n_in, n_out, side, dtype):
         features = convolve(images, weight)
         torch.autograd.grad(features, (images, weight), gradient)
 
-    ways = {
-        "torch": lambda: step(lambda x, w: torch.conv2d(x, w, None, 1, 1)),
-        "product": lambda: step(lambda x, w: convolve_tiny(x, w, (1, 1))),
-    }
-    with kept_memory(torch.device("cpu")):
-        seconds = in_turn(ways)
     return {
         "images": n_images,
         "channels": f"{n_in} to {n_out}",
         "pixels": f"{side} x {side}",
         "precision": str(dtype).removeprefix("torch."),
-        **{f"{name}, ms": f"{1000 * s:.2f}" for name, s in seconds.items()},
-        "ratio": f"{seconds['torch'] / seconds['product']:.2f}",
+        **compare(
+            lambda: step(lambda x, w: torch.conv2d(x, w, None, 1, 1)),
+            lambda: step(lambda x, w: convolve_tiny(x, w, (1, 1))),
+        ),
     }
 
 
@@ -123,8 +119,6 @@ def measure_layer(n_images, n_in, n_out, side, kernel, stride):
     def by_product():
         multiply_gradient(images, gradient, weight.shape, strides)
 
-    with kept_memory(torch.device("cpu")):
-        seconds = in_turn({"torch": by_torch, "product": by_product})
     with torch.autocast("cpu", torch.bfloat16):
         chosen = choose_convolution(images, weight, None, strides, margins, (1, 1), 1)
     return {
@@ -132,8 +126,7 @@ def measure_layer(n_images, n_in, n_out, side, kernel, stride):
         "channels": f"{n_in} to {n_out}",
         "pixels": f"{side} x {side}",
         "kernel": f"{kernel} x {kernel}" + f", stride {stride}" * (stride > 1),
-        **{f"{name}, ms": f"{1000 * s:.2f}" for name, s in seconds.items()},
-        "ratio": f"{seconds['torch'] / seconds['product']:.2f}",
+        **compare(by_torch, by_product),
         "taken": "yes" if chosen is convolve_with_product else "no",
     }
 
@@ -153,8 +146,14 @@ def measure_network(network, shape):
         "torch": lambda: step(nullcontext()),
         "library": lambda: step(fast_convolutions(images)),
     }
-    with kept_memory(torch.device("cpu")):
-        return in_turn(ways)
+    return in_turn(ways)
+
+
+def compare(by_torch, by_product):
+    """Return the columns of a table: milliseconds of both, and their ratio."""
+    seconds = in_turn({"torch": by_torch, "product": by_product})
+    columns = {f"{name}, ms": f"{1000 * s:.2f}" for name, s in seconds.items()}
+    return columns | {"ratio": f"{seconds['torch'] / seconds['product']:.2f}"}
 
 
 def make_map(n, n_channels, side):
@@ -165,14 +164,20 @@ def make_map(n, n_channels, side):
 def in_turn(ways):
     """Return the least seconds of each way, which take turns."""
     best = {}
-    for _ in range(_N_TURNS):
-        for name, work in ways.items():
-            work()
-            started = time.perf_counter()
-            n_times = 0
-            while time.perf_counter() - started < _SECONDS:
-                work()
-                n_times += 1
-            seconds = (time.perf_counter() - started) / n_times
-            best[name] = min(seconds, best.get(name, seconds))
+    with kept_memory(torch.device("cpu")):
+        for _ in range(_N_TURNS):
+            for name, work in ways.items():
+                seconds = time_often(work)
+                best[name] = min(seconds, best.get(name, seconds))
     return best
+
+
+def time_often(work):
+    """Return the mean seconds, after a first time that is not counted."""
+    work()
+    started = time.perf_counter()
+    n_times = 0
+    while time.perf_counter() - started < _SECONDS:
+        work()
+        n_times += 1
+    return (time.perf_counter() - started) / n_times

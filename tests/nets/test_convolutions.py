@@ -205,7 +205,11 @@ def test_network_learns_as_before(shape, n_fast, n_tiny, n_images, products, tin
     features, gradients = differentiate(network, images, learning())
     assert len(products) + len(tiny) == n_fast
     assert len(tiny) == n_tiny * (n_images == 16)
-    torch.testing.assert_close(features, expected_features, rtol=0.02, atol=0.02)
+    assert all(shape[1] >= 64 for shape in products)
+    if tiny:
+        torch.testing.assert_close(features, expected_features, rtol=0.02, atol=0.02)
+    else:
+        assert torch.equal(features, expected_features)
     for found, wanted in zip(gradients, expected, strict=True):
         assert (found - wanted).norm() <= 1e-2 * wanted.norm()
 
