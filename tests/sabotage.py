@@ -262,6 +262,27 @@ FAULTS = [
         "views",
     ),
     Fault(
+        "objects are never inverted",
+        "_views/_policy.py",
+        'return ("affine", *flip, "color" if color_is_free else "light", *invert)',
+        'return ("affine", *flip, "color" if color_is_free else "light")',
+        "views",
+    ),
+    Fault(
+        "objects are inverted where they do harm",
+        "_views/_policy.py",
+        'invert = ["invert"] if may_invert and is_harmless(',
+        'invert = ["invert"] if may_invert and not is_harmless(',
+        "views",
+    ),
+    Fault(
+        "colour that tells is inverted",
+        "_views/_policy.py",
+        "may_invert = color_is_free or not has_color",
+        "may_invert = True",
+        "views",
+    ),
+    Fault(
         "self-labelling draws the views of clustering",
         "_stages/_self_labeling.py",
         "source, strong=True)",

@@ -31,6 +31,13 @@ def digits():
     return data.images, data.target
 
 
+def inverted_digits():
+    """Return the digits, of which half, drawn at random, are dark on light."""
+    X, y = digits()
+    inverted = check_random_state(0).uniform(size=len(X)) < 0.5
+    return np.where(inverted[:, None, None], X.max() - X, X), y
+
+
 def digit_rows():
     """Return the digits as standardised rows (n, 64)."""
     data = load_digits()

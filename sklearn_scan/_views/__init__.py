@@ -2,7 +2,7 @@
 """Random views of a batch: drawn per sample, on the device of the data."""
 
 from sklearn_scan._views._base import View, Views
-from sklearn_scan._views._color import ColorJitter, Grayscale
+from sklearn_scan._views._color import ColorJitter, Grayscale, Invert
 from sklearn_scan._views._geometry import Affine, Flip, Geometry, ResizedCrop
 from sklearn_scan._views._policy import (
     POLICIES,
@@ -24,6 +24,7 @@ __all__ = [
     "Flip",
     "Geometry",
     "Grayscale",
+    "Invert",
     "RandomOperations",
     "ResizedCrop",
     "View",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Colour jitter and grayscale as one linear map of the channels per image."""
+"""Colour jitter as one affine map of the channels per image, gray and negatives."""
 
 import math
 
@@ -88,6 +88,24 @@ class Grayscale(View):
             return images
         gray = per_image(chance(images, self.p))
         return torch.where(gray, luma(images), images)
+
+
+class Invert(View):
+    """Replace an image by its negative with probability `p`."""
+
+    def __init__(self, p=0.5):
+        super().__init__()
+        self.p = p
+
+    def forward(self, images):
+        """Return the images, some of them dark where they were light."""
+        inverted = per_image(chance(images, self.p))
+        return torch.where(inverted, negative(images), images)
+
+
+def negative(images):
+    """Return images that are as dark as the given ones are light."""
+    return 1 - images
 
 
 def luma(images):

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sklearn_scan._views._base import Views
-from sklearn_scan._views._color import ColorJitter, Grayscale, luma
+from sklearn_scan._views._color import ColorJitter, Grayscale, Invert, luma, negative
 from sklearn_scan._views._geometry import (
     Affine,
     Flip,
@@ -38,6 +38,7 @@ _MAPS = {"affine": Affine, "crop": ResizedCrop, "flip": Flip}
 _CHANGES = {
     "color": lambda: [ColorJitter(), Grayscale()],
     "light": lambda: [ColorJitter(saturation=0, hue=0)],
+    "invert": lambda: [Invert()],
     "operations": lambda: [RandomOperations(operations=STRONG_OPERATIONS)],
     "shapes": lambda: [RandomOperations(operations=GEOMETRIC_OPERATIONS)],
     "cutout": lambda: [Cutout()],
@@ -149,7 +150,11 @@ def choose_policy(source, *, strong=False):
     has_color = images.shape[1] == 3
     color_is_free = has_color and is_harmless(images, lambda x: luma(x).expand_as(x))
     if unrest.median() <= _FLAT_BORDER:
-        return ("affine", *flip, "color" if color_is_free else "light")
+        # Not of a picture that fills its frame, whose negative is no picture; nor where
+        # colour tells, as a negative has the opposite one.
+        may_invert = color_is_free or not has_color
+        invert = ["invert"] if may_invert and is_harmless(images, negative) else []
+        return ("affine", *flip, "color" if color_is_free else "light", *invert)
     if strong:
         return (*flip, "operations" if color_is_free else "shapes", "cutout")
     return ("crop", *flip, "color" if color_is_free else "light")

@@ -72,6 +72,22 @@ def test_digits_are_found(able, halves):
     assert neighbor_purity_score(able.neighbors_, y) > 0.96
 
 
+def test_light_on_dark_and_dark_on_light_are_one_kind(device):
+    """Without negatives among the views, ACC is 0.5: clusters follow the ground."""
+    images, y = load_digits().images, load_digits().target
+    inverted = np.random.default_rng(0).random(len(y)) < 0.5
+    images[inverted] = 16 - images[inverted]
+    clusterer = SCANClustering(
+        n_clusters=10,
+        pretext=SimCLR(epochs=20),
+        clustering=None,
+        self_labeling=None,
+        device=device,
+        random_state=0,
+    ).fit(images)
+    assert hungarian_accuracy_score(y, clusterer.labels_) > 0.9
+
+
 def test_new_images_are_recognised(able, halves):
     """Held-out accuracy, under the names learned from the training images."""
     _, X_test, y_train, y_test = halves

@@ -244,7 +244,7 @@ def test_views_of_auto_are_no_problem(seen):
 def make_record(**changes):
     """Return as much of a record as rules on views read."""
     found = {"parameter": "views", "views": "'x'", "chosen": True, "mirror": None}
-    found |= {"invariance": 0.9, "automatic": 0.92, "gray": None}
+    found |= {"invariance": 0.9, "automatic": 0.92, "gray": None, "negative": None}
     return {"agreement": 0.95, "views": [found | changes]}
 
 
@@ -258,6 +258,7 @@ def make_record(**changes):
         ({"mirror": 1.05}, None),
         ({"mirror": 1.2}, "problem"),
         ({"gray": 1.2}, "problem"),
+        ({"negative": 1.2}, "problem"),
     ],
 )
 def test_views_are_judged_by_what_they_cost(changes, severity):

@@ -20,6 +20,7 @@ from sklearn_scan._views import (
     Flip,
     Geometry,
     Grayscale,
+    Invert,
     RandomOperations,
     ResizedCrop,
     Views,
@@ -40,6 +41,7 @@ IMAGE_VIEWS = {
     "all maps": lambda: Geometry(ResizedCrop(), Affine(), Flip()),
     "jitter": lambda: ColorJitter(p=1),
     "gray": lambda: Grayscale(p=0.5),
+    "invert": Invert,
     "operations": RandomOperations,
     "shapes": lambda: RandomOperations(operations=GEOMETRIC_OPERATIONS),
     "cutout": Cutout,
@@ -54,6 +56,7 @@ IDENTITIES = {
     "jitter": lambda: ColorJitter(0, 0, 0, 0, p=1),
     "no jitter": lambda: ColorJitter(p=0),
     "gray": lambda: Grayscale(p=0),
+    "invert": lambda: Invert(p=0),
     "operations": lambda: RandomOperations(n_operations=0),
 }
 each_view = pytest.mark.parametrize("view", IMAGE_VIEWS.values(), ids=IMAGE_VIEWS)
@@ -125,6 +128,14 @@ def test_copies_of_an_image_get_different_holes(device):
     """Of the few hundred holes that there are in 32 x 32 pixels."""
     copies = random_images(1, 3, 32, 32, device=device).expand(256, -1, -1, -1)
     assert n_distinct(Cutout()(copies)) > 240
+
+
+def test_about_half_of_the_copies_are_inverted(device):
+    copies = random_images(1, 3, 4, 4, device=device).expand(400, -1, -1, -1)
+    seen = Invert()(copies)
+    inverted = (seen != copies).flatten(1).any(dim=1)
+    assert 150 < inverted.sum() < 250
+    assert torch.equal(seen[inverted], 1 - copies[inverted])
 
 
 def test_about_half_of_the_copies_are_flipped_and_of_them_some_turn_gray(device):
@@ -581,6 +592,27 @@ def test_a_set_is_mirrored_if_it_holds_the_mirror_images(device):
     assert "flip" not in choose_policy(source_of(images, device))
     both = np.concatenate([images, images[:, :, ::-1]])
     assert "flip" in choose_policy(source_of(both, device))
+
+
+def invert(images, chosen):
+    return np.where(chosen[:, None, None], images.max() - images, images)
+
+
+@pytest.mark.parametrize("n", [200, 1797])
+def test_objects_are_inverted_if_the_set_holds_both_kinds(n, device):
+    images = load_digits().images[:n]
+    assert "invert" not in choose_policy(source_of(images, device))
+    chosen = np.random.default_rng(0).random(n) < 0.5
+    both = source_of(invert(images, chosen), device)
+    assert choose_policy(both) == ("affine", "light", "invert")
+    assert choose_policy(both, strong=True) == ("affine", "light", "invert")
+
+
+def test_a_negative_of_what_fills_its_frame_is_not_asked_for(device):
+    images = wedges()
+    both = np.concatenate([images, images.max() - images])
+    policy = choose_policy(source_of(both, device))
+    assert policy[0] == "crop" and "invert" not in policy
 
 
 def test_what_differs_by_colour_keeps_its_colour(device):

@@ -20,6 +20,7 @@ SEVERITIES = ("problem", "warning", "note")
 _FAR, _FAIRLY_FAR = 0.35, 0.2
 # A change is foreign that takes images this much farther from the rest, as in "auto".
 _HARMLESS = 1.1
+_CHANGED = {"mirror": "Mirrored", "gray": "Gray", "negative": "Inverted"}
 # What views may cost of the samples that stay in their cluster, beside those of "auto",
 # and beside the neighbours.
 _MOST_LOST = 0.05
@@ -144,12 +145,13 @@ def find_views(record) -> Iterator[Finding]:
 def _find_foreign_views(found):
     """Find views that look like no other image."""
     name, views = found["parameter"], found["views"]
-    for change, ratio in {"Mirrored": found["mirror"], "Gray": found["gray"]}.items():
+    for change, word in _CHANGED.items():
+        ratio = found[change]
         if found["chosen"] and ratio is not None and ratio > _HARMLESS:
             yield Finding(
                 "views",
                 "problem",
-                f"{change} images are {ratio:.2f} times as far from all other images "
+                f"{word} images are {ratio:.2f} times as far from all other images "
                 f"as the images themselves, and {name}={views} draws them.",
                 "The change makes something that does not occur, so that images of "
                 "different kinds are learned to be the same.",

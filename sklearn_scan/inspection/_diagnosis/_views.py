@@ -6,16 +6,17 @@ import torch
 from sklearn_scan._engine import infer
 from sklearn_scan._params import plan_stages
 from sklearn_scan._views import build_views
-from sklearn_scan._views._color import luma
+from sklearn_scan._views._color import luma, negative
 from sklearn_scan._views._policy import relative_distance, summarize
 from sklearn_scan.neighbors import draw_some
 
 # Images of which views are drawn.
 _N_DRAWN = 2000
 
-# What each named set mirrors or takes the colour from.
+# What mirrors images, takes their colour, or inverts them.
 _MIRRORS = {"flip", "photo", "strong"}
 _COLORS = {"color", "photo", "operations", "strong"}
+_NEGATIVES = {"invert"}
 
 
 def measure_views(estimator, X):
@@ -34,8 +35,9 @@ def measure_views(estimator, X):
         For each parameter that says which views are drawn: the "parameter" and the
         "views" as text; whether they are "chosen" by the user; the "invariance", the
         share of images of which a view is in the cluster of the image, and that under
-        "auto"; and "mirror" and "gray", how much farther from all other images a
-        mirrored or a gray image is than the image itself, None where views do neither.
+        "auto"; and "mirror", "gray" and "negative", how much farther from all other
+        images a mirrored, gray or inverted image is than the image itself, None where
+        views do not change images so.
         Empty where no views are drawn.
     """
     if estimator.input_spec_.image_shape is None or not estimator._backbone.learns:
@@ -84,14 +86,16 @@ def _list_views(estimator):
 
 
 def _measure_changes(views, images):
-    """Say how foreign mirrored and gray images are, where views make them so."""
+    """Say how foreign changed images are, for the changes that views make."""
     names = {views} if isinstance(views, str) else set()
     names |= set(views) if isinstance(views, tuple) else set()
-    found = {"mirror": None, "gray": None}
+    found = {"mirror": None, "gray": None, "negative": None}
     if names & _MIRRORS:
         found["mirror"] = relative_distance(images, lambda x: x.flip(-1))
     if names & _COLORS and images.shape[1] == 3:
         found["gray"] = relative_distance(images, lambda x: luma(x).expand_as(x))
+    if names & _NEGATIVES:
+        found["negative"] = relative_distance(images, negative)
     return found
 
 
