@@ -14,7 +14,7 @@ import torch
 from scan_bench import data_sets
 
 from sklearn_scan._inputs import ArraySource, learn_format
-from sklearn_scan._views._color import luma, negative
+from sklearn_scan._views._color import negative, remove_color
 from sklearn_scan._views._policy import choose_policy, relative_distance, summarize
 
 
@@ -24,7 +24,7 @@ def measure(X):
     mirror = relative_distance(images, lambda x: x.flip(-1))
     gray = "-"
     if images.shape[1] == 3:
-        gray = f"{relative_distance(images, lambda x: luma(x).expand_as(x)):.2f}"
+        gray = f"{relative_distance(images, remove_color):.2f}"
     inverted = relative_distance(images, negative)
     border, policy = float(unrest.median()), " ".join(choose_policy(source))
     return f"{mirror:.2f} | {gray} | {inverted:.2f} | {border:.2f} | {policy}"

@@ -87,7 +87,7 @@ class Grayscale(View):
         if images.shape[1] != 3:
             return images
         gray = per_image(chance(images, self.p))
-        return torch.where(gray, luma(images), images)
+        return torch.where(gray, remove_color(images), images)
 
 
 class Invert(View):
@@ -106,6 +106,11 @@ class Invert(View):
 def negative(images):
     """Return images that are as dark as the given ones are light."""
     return 1 - images
+
+
+def remove_color(images):
+    """Return images (b, 3, h, w) whose channels are all the luma of the given ones."""
+    return luma(images).expand_as(images)
 
 
 def luma(images):

@@ -17,7 +17,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from sklearn_scan._views._base import Views
-from sklearn_scan._views._color import ColorJitter, Grayscale, Invert, luma, negative
+from sklearn_scan._views._color import (
+    ColorJitter,
+    Grayscale,
+    Invert,
+    negative,
+    remove_color,
+)
 from sklearn_scan._views._geometry import (
     Affine,
     Flip,
@@ -38,6 +44,7 @@ _MAPS = {"affine": Affine, "crop": ResizedCrop, "flip": Flip}
 _CHANGES = {
     "color": lambda: [ColorJitter(), Grayscale()],
     "light": lambda: [ColorJitter(saturation=0, hue=0)],
+    "gray": lambda: [Grayscale(p=0.5)],
     "invert": lambda: [Invert()],
     "operations": lambda: [RandomOperations(operations=STRONG_OPERATIONS)],
     "shapes": lambda: [RandomOperations(operations=GEOMETRIC_OPERATIONS)],
@@ -48,6 +55,8 @@ POLICIES = ("auto", "strong", "affine", "photo", "vector", "none")
 
 # A change that takes images this much farther from the rest is not harmless.
 _HARMLESS = 1.1
+# One that takes them this much nearer removes what hides the rest.
+_HELPFUL = 0.9
 # Mean deviation of the border, relative to that of the whole image, up to which an
 # image counts as an object on a background.
 _FLAT_BORDER = 0.6
@@ -147,20 +156,43 @@ def choose_policy(source, *, strong=False):
     """
     images, unrest = summarize(source)
     flip = ["flip"] if is_harmless(images, lambda x: x.flip(-1)) else []
-    has_color = images.shape[1] == 3
-    color_is_free = has_color and is_harmless(images, lambda x: luma(x).expand_as(x))
+    color_is_free = images.shape[1] == 3 and is_harmless(images, remove_color)
+    color = "color" if color_is_free else "light"
     if unrest.median() <= _FLAT_BORDER:
-        # Not of a picture that fills its frame, whose negative is no picture; nor where
-        # colour tells, as a negative has the opposite one.
-        may_invert = color_is_free or not has_color
-        invert = ["invert"] if may_invert and is_harmless(images, negative) else []
-        return ("affine", *flip, "color" if color_is_free else "light", *invert)
+        return ("affine", *flip, color, *choose_changes_of_objects(images, color))
     if strong:
         return (*flip, "operations" if color_is_free else "shapes", "cutout")
-    return ("crop", *flip, "color" if color_is_free else "light")
+    return ("crop", *flip, color)
 
 
-def is_harmless(images, change):
+def choose_changes_of_objects(images, color):
+    """Choose what else may change where images show objects on a plain background.
+
+    Where colours hide what is shown, half of the images lose them. Where some objects
+    are light on dark and others dark on light, half of the images are inverted; not
+    where colour tells, as a negative has the opposite one, nor in pictures that fill
+    their frame, whose negatives are no pictures.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, c, h, w)
+        As in `is_harmless`.
+    color : {"color", "light"}
+        The view that was chosen; "light" where colour tells, or there is none.
+
+    Returns
+    -------
+    changes : list of str
+        Names of single views.
+    """
+    has_color = images.shape[1] == 3
+    if has_color and color == "light":
+        return []
+    gray = has_color and is_harmless(images, remove_color, most=_HELPFUL)
+    return ["gray"] * gray + ["invert"] * is_harmless(images, negative)
+
+
+def is_harmless(images, change, *, most=_HARMLESS):
     """Say whether changed images are as near to other images as unchanged ones are.
 
     Parameters
@@ -169,14 +201,16 @@ def is_harmless(images, change):
         At least two small images; the first 1,000 are probed against all.
     change : callable
         From images to images of the same shape.
+    most : float, default=1.1
+        Median ratio of the two distances up to which they count as near.
 
     Returns
     -------
     harmless : bool
-        False where the median ratio of the two distances exceeds 1.1.
+        False where all images have exact duplicates, which say nothing.
     """
     ratio = relative_distance(images, change)
-    return ratio is not None and ratio <= _HARMLESS
+    return ratio is not None and ratio <= most
 
 
 def relative_distance(images, change):

@@ -608,6 +608,29 @@ def test_objects_are_inverted_if_the_set_holds_both_kinds(n, device):
     assert choose_policy(both, strong=True) == ("affine", "light", "invert")
 
 
+def paint(images):
+    """Draw each image in one random colour on another."""
+    random = np.random.default_rng(0)
+    ground, ink = random.random((2, len(images), 1, 1, 3))
+    return ground + (ink - ground) * images[..., None] / images.max()
+
+
+def test_colours_that_hide_what_is_shown_are_often_taken_away(device):
+    images = load_digits().images
+    painted = choose_policy(source_of(paint(images), device))
+    assert painted[-3:] == ("color", "gray", "invert")
+    gray = np.repeat(images[..., None], 3, axis=-1)
+    assert choose_policy(source_of(gray, device)) == ("affine", "color")
+
+
+def test_half_of_the_gray_views_are_gray(device):
+    copies = random_images(1, 3, 4, 4, device=device).expand(400, -1, -1, -1)
+    images = copies.permute(0, 2, 3, 1).cpu().numpy()
+    seen = build_views(("gray",), source_of(images, device))(copies)
+    gray = (seen == seen[:, :1]).flatten(1).all(dim=1)
+    assert 150 < gray.sum() < 250
+
+
 def test_a_negative_of_what_fills_its_frame_is_not_asked_for(device):
     images = wedges()
     both = np.concatenate([images, images.max() - images])

@@ -6,7 +6,7 @@ import torch
 from sklearn_scan._engine import infer
 from sklearn_scan._params import plan_stages
 from sklearn_scan._views import build_views
-from sklearn_scan._views._color import luma, negative
+from sklearn_scan._views._color import negative, remove_color
 from sklearn_scan._views._policy import relative_distance, summarize
 from sklearn_scan.neighbors import draw_some
 
@@ -15,7 +15,7 @@ _N_DRAWN = 2000
 
 # What mirrors images, takes their colour, or inverts them.
 _MIRRORS = {"flip", "photo", "strong"}
-_COLORS = {"color", "photo", "operations", "strong"}
+_COLORS = {"color", "gray", "photo", "operations", "strong"}
 _NEGATIVES = {"invert"}
 
 
@@ -93,7 +93,7 @@ def _measure_changes(views, images):
     if names & _MIRRORS:
         found["mirror"] = relative_distance(images, lambda x: x.flip(-1))
     if names & _COLORS and images.shape[1] == 3:
-        found["gray"] = relative_distance(images, lambda x: luma(x).expand_as(x))
+        found["gray"] = relative_distance(images, remove_color)
     if names & _NEGATIVES:
         found["negative"] = relative_distance(images, negative)
     return found
