@@ -43,8 +43,8 @@ from sklearn_scan._views._vector import FeatureDropout, FeatureNoise
 _MAPS = {"affine": Affine, "crop": ResizedCrop, "flip": Flip}
 _CHANGES = {
     "color": lambda: [ColorJitter(), Grayscale()],
+    "gray": lambda: [ColorJitter(), Grayscale(p=0.5)],
     "light": lambda: [ColorJitter(saturation=0, hue=0)],
-    "gray": lambda: [Grayscale(p=0.5)],
     "invert": lambda: [Invert()],
     "operations": lambda: [RandomOperations(operations=STRONG_OPERATIONS)],
     "shapes": lambda: [RandomOperations(operations=GEOMETRIC_OPERATIONS)],
@@ -156,43 +156,39 @@ def choose_policy(source, *, strong=False):
     """
     images, unrest = summarize(source)
     flip = ["flip"] if is_harmless(images, lambda x: x.flip(-1)) else []
-    color_is_free = images.shape[1] == 3 and is_harmless(images, remove_color)
-    color = "color" if color_is_free else "light"
+    color = choose_color(images)
     if unrest.median() <= _FLAT_BORDER:
-        return ("affine", *flip, color, *choose_changes_of_objects(images, color))
+        # A negative has the opposite colour, too.
+        color_tells = images.shape[1] == 3 and color == "light"
+        may_invert = not color_tells and is_harmless(images, negative)
+        invert = ["invert"] if may_invert else []
+        return ("affine", *flip, color, *invert)
     if strong:
-        return (*flip, "operations" if color_is_free else "shapes", "cutout")
+        return (*flip, "shapes" if color == "light" else "operations", "cutout")
     return ("crop", *flip, color)
 
 
-def choose_changes_of_objects(images, color):
-    """Choose what else may change where images show objects on a plain background.
-
-    Where colours hide what is shown, half of the images lose them. Where some objects
-    are light on dark and others dark on light, half of the images are inverted; not
-    where colour tells, as a negative has the opposite one, nor in pictures that fill
-    their frame, whose negatives are no pictures.
+def choose_color(images):
+    """Choose how much of their colour images may lose.
 
     Parameters
     ----------
     images : Tensor of shape (n, c, h, w)
         As in `is_harmless`.
-    color : {"color", "light"}
-        The view that was chosen; "light" where colour tells, or there is none.
 
     Returns
     -------
-    changes : list of str
-        Names of single views.
+    view : {"light", "color", "gray"}
+        "light" where colour tells images apart, or there is none; "gray" where it hides
+        what tells them apart, so that they are nearer to each other without it.
     """
-    has_color = images.shape[1] == 3
-    if has_color and color == "light":
-        return []
-    gray = has_color and is_harmless(images, remove_color, most=_HELPFUL)
-    return ["gray"] * gray + ["invert"] * is_harmless(images, negative)
+    if images.shape[1] != 3 or not is_harmless(images, remove_color):
+        return "light"
+    distance = relative_distance(images, remove_color)
+    return "gray" if distance <= _HELPFUL else "color"
 
 
-def is_harmless(images, change, *, most=_HARMLESS):
+def is_harmless(images, change):
     """Say whether changed images are as near to other images as unchanged ones are.
 
     Parameters
@@ -201,16 +197,14 @@ def is_harmless(images, change, *, most=_HARMLESS):
         At least two small images; the first 1,000 are probed against all.
     change : callable
         From images to images of the same shape.
-    most : float, default=1.1
-        Median ratio of the two distances up to which they count as near.
 
     Returns
     -------
     harmless : bool
-        False where all images have exact duplicates, which say nothing.
+        False where the median ratio of the two distances exceeds 1.1.
     """
     ratio = relative_distance(images, change)
-    return ratio is not None and ratio <= most
+    return ratio is not None and ratio <= _HARMLESS
 
 
 def relative_distance(images, change):
