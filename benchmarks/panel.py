@@ -93,7 +93,7 @@ def list_cases(options):
         "shapes": Case(lambda: data_sets.shapes(1500), "choose"),
         "handwriting": Case(data_sets.handwriting, "choose"),
         "digits 10:1": Case(lambda: imbalance(*data_sets.digits()), "choose"),
-        "digits, half inverted": Case(data_sets.inverted_digits, "report"),
+        "digits, half inverted": Case(data_sets.inverted_digits, "choose"),
     }
     if options.cifar10:
         cases |= {

@@ -104,8 +104,14 @@ class Invert(View):
 
 
 def negative(images):
-    """Return images that are as dark as the given ones are light."""
-    return 1 - images
+    """Return images that are light where the given ones are dark.
+
+    Each channel keeps its range: the colours of an object and of its ground change
+    places, and a channel that is constant, such as that of opacity, stays as it is.
+    """
+    low = images.amin(dim=(2, 3), keepdim=True)
+    high = images.amax(dim=(2, 3), keepdim=True)
+    return low + high - images
 
 
 def remove_color(images):

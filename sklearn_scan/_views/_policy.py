@@ -147,7 +147,8 @@ def choose_policy(source, *, strong=False):
     strong : bool, default=False
         Whether to choose the strong operations of the paper for pictures that fill
         their frame. On objects on a background, where few pixels say everything, they
-        destroy more than they vary, and are not chosen.
+        destroy more than they vary, and are not chosen. There, colour that hides what
+        is shown is free like any other: "gray" is for weak views alone.
 
     Returns
     -------
@@ -158,10 +159,8 @@ def choose_policy(source, *, strong=False):
     flip = ["flip"] if is_harmless(images, lambda x: x.flip(-1)) else []
     color = choose_color(images)
     if unrest.median() <= _FLAT_BORDER:
-        # A negative has the opposite colour, too.
-        color_tells = images.shape[1] == 3 and color == "light"
-        may_invert = not color_tells and is_harmless(images, negative)
-        invert = ["invert"] if may_invert else []
+        # The negative of a picture that fills its frame is no picture.
+        invert = ["invert"] if is_harmless(images, negative) else []
         return ("affine", *flip, color, *invert)
     if strong:
         return (*flip, "shapes" if color == "light" else "operations", "cutout")
@@ -182,10 +181,10 @@ def choose_color(images):
         "light" where colour tells images apart, or there is none; "gray" where it hides
         what tells them apart, so that they are nearer to each other without it.
     """
-    if images.shape[1] != 3 or not is_harmless(images, remove_color):
+    ratio = relative_distance(images, remove_color) if images.shape[1] == 3 else None
+    if ratio is None or ratio > _HARMLESS:
         return "light"
-    distance = relative_distance(images, remove_color)
-    return "gray" if distance <= _HELPFUL else "color"
+    return "gray" if ratio <= _HELPFUL else "color"
 
 
 def is_harmless(images, change):
@@ -194,14 +193,15 @@ def is_harmless(images, change):
     Parameters
     ----------
     images : Tensor of shape (n, c, h, w)
-        At least two small images; the first 1,000 are probed against all.
+        At least two small images, of which about 1,000 are probed against all.
     change : callable
         From images to images of the same shape.
 
     Returns
     -------
     harmless : bool
-        False where the median ratio of the two distances exceeds 1.1.
+        False where the median ratio of the two distances exceeds 1.1, and where all
+        images have exact duplicates, which say nothing.
     """
     ratio = relative_distance(images, change)
     return ratio is not None and ratio <= _HARMLESS
@@ -213,9 +213,11 @@ def relative_distance(images, change):
     The median over images of the ratio of the two distances; None where all images have
     an exact duplicate, whose distance of zero says nothing.
     """
-    probes = images[:_N_PROBES]
-    changed = _distance_to_others(change(probes), images)
-    unchanged = _distance_to_others(probes, images)
+    # From everywhere, as images may be in the order of their kinds.
+    step = max(1, len(images) // _N_PROBES)
+    probes = torch.arange(0, len(images), step, device=images.device)
+    changed = _distance_to_others(change(images[probes]), images, probes)
+    unchanged = _distance_to_others(images[probes], images, probes)
     told = unchanged > 0
     if not told.any():
         return None
@@ -249,9 +251,10 @@ def summarize(source):
     return torch.cat(small), torch.cat(unrest)
 
 
-def _distance_to_others(queries, images):
+def _distance_to_others(queries, images, own):
+    """Return the distance of each query to the nearest image but its own."""
     distance = torch.cdist(queries.flatten(1), images.flatten(1))
-    distance.fill_diagonal_(np.inf)
+    distance.scatter_(1, own[:, None], np.inf)
     return distance.min(dim=1).values
 
 

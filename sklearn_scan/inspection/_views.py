@@ -33,7 +33,7 @@ def draw_views(
     X : array-like
         Images as `SCANClustering.fit` takes them. All are looked at where `views` is
         "auto", as in `fit`.
-    views : str or callable, default="auto"
+    views : str, tuple or callable, default="auto"
         As in :class:`~sklearn_scan.pretext.SimCLR`.
     strong : bool, default=False
         Whether to draw what "auto" is in self-labelling instead of elsewhere.

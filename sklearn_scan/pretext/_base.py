@@ -50,17 +50,18 @@ _SHARED_PARAMETERS = """encoder : str, class or callable, default="auto"
         that is given the shape of a sample, (c, h, w) or (n_features,), and returns a
         `torch.nn.Module` from samples to features (b, d).
     views : str, tuple or callable, default="auto"
-        The random views. "auto" measures on `X` which changes are harmless: a crop for
-        pictures that fill their frame and an affine map for objects on a plain
-        background; a mirror, changes of hue, and negatives of such objects, only where
-        the set holds images that look as if they had been made so; more images without
-        colour, where colour hides what they show. By name: "affine", "photo"
+        The random views. "auto" measures on `X` which changes are harmless: it crops
+        pictures that fill their frame, and moves and turns objects on a plain
+        background. It mirrors images, changes their hue, and inverts such objects, only
+        where the set holds images that look as if they had been made so. Where colour
+        hides what is shown, half of the views are gray. By name: "affine", "photo"
         (SimCLR's), "strong" (the paper's), "vector" (for rows), "none"; or a tuple of
-        "affine", "crop", "flip", "color" (SimCLR's), "gray" (the same, where half of
-        the images lose all colour), "light" (the same without hue), "invert" (half of
-        the images become negatives), "operations" (those of the paper), "shapes" (its
-        geometric ones), "cutout". Or a class or function that is given the shape of a
-        sample and returns a `torch.nn.Module` from a batch to a batch.
+        "affine", "crop", "flip", "color" (jitter of brightness, contrast and hue; a
+        fifth turn gray), "gray" (as "color", but half turn gray), "light" (jitter of
+        brightness and contrast alone), "invert" (half become negatives), "operations"
+        (those of the paper), "shapes" (its geometric ones), "cutout". Or a class or
+        function that is given the shape of a sample and returns a `torch.nn.Module`
+        from a batch to a batch.
     epochs : int or "auto", default="auto"
         Passes through the data. "auto" is 60, or as many as make 400 steps where the
         data are few. :class:`~sklearn_scan.pretext.SimCLR` ends after half of that

@@ -5,6 +5,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from scan_bench import data_sets
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
@@ -74,9 +75,7 @@ def test_digits_are_found(able, halves):
 
 def test_light_on_dark_and_dark_on_light_are_one_kind(device):
     """Without negatives among the views, ACC is 0.5: clusters follow the ground."""
-    images, y = load_digits().images, load_digits().target
-    inverted = np.random.default_rng(0).random(len(y)) < 0.5
-    images[inverted] = 16 - images[inverted]
+    images, y = data_sets.inverted_digits()
     clusterer = SCANClustering(
         n_clusters=10,
         pretext=SimCLR(epochs=20),

@@ -6,15 +6,19 @@ import json
 import matplotlib
 import numpy as np
 import pytest
+import torch
 from scipy.sparse import csr_array
 from sklearn.exceptions import NotFittedError
 
 from sklearn_scan import SCANClustering, TrainingConfig, diagnose
 from sklearn_scan._stages import make_graph
+from sklearn_scan._views._color import negative, remove_color
+from sklearn_scan._views._policy import relative_distance
 from sklearn_scan.inspection import Diagnosis
 from sklearn_scan.inspection._diagnosis._cuts import cut_pairs, halve
 from sklearn_scan.inspection._diagnosis._findings import Finding, find_views
 from sklearn_scan.inspection._diagnosis._measures import summarize_training
+from sklearn_scan.inspection._diagnosis._views import measure_changes
 from sklearn_scan.neighbors import mine_neighbors
 from sklearn_scan.pretext import SimCLR
 
@@ -233,6 +237,23 @@ def test_views_that_mirror_digits_are_named(seen):
     assert (views.code, views.severity) == ("views", "problem")
     assert (views.parameter, views.value) == ("pretext__views", "auto")
     assert "Mirrored images are" in views.measured
+
+
+def test_changes_are_measured_where_views_make_them():
+    images = torch.rand(50, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    ratios = {
+        "mirror": relative_distance(images, lambda x: x.flip(-1)),
+        "gray": relative_distance(images, remove_color),
+        "negative": relative_distance(images, negative),
+    }
+    for view, change in {
+        "flip": "mirror",
+        "gray": "gray",
+        "invert": "negative",
+    }.items():
+        expected = dict.fromkeys(ratios) | {change: ratios[change]}
+        assert measure_changes(("affine", view), images) == expected
+    assert measure_changes("affine", images) == dict.fromkeys(ratios)
 
 
 def test_views_of_auto_are_no_problem(seen):

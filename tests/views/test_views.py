@@ -30,9 +30,9 @@ from sklearn_scan._views import (
     build_views,
     choose_policy,
 )
-from sklearn_scan._views._color import luma
+from sklearn_scan._views._color import luma, negative
 from sklearn_scan._views._geometry import make_grid
-from sklearn_scan._views._policy import is_harmless
+from sklearn_scan._views._policy import is_harmless, summarize
 from sklearn_scan._views._strong import GEOMETRIC_OPERATIONS, STRONG_OPERATIONS
 
 IMAGE_VIEWS = {
@@ -135,7 +135,18 @@ def test_about_half_of_the_copies_are_inverted(device):
     seen = Invert()(copies)
     inverted = (seen != copies).flatten(1).any(dim=1)
     assert 150 < inverted.sum() < 250
-    assert torch.equal(seen[inverted], 1 - copies[inverted])
+    image = copies[0]
+    low, high = image.amin(dim=(1, 2)), image.amax(dim=(1, 2))
+    assert torch.equal(seen[inverted][0], (low + high)[:, None, None] - image)
+
+
+def test_a_negative_has_the_colours_of_the_image_and_its_opacity(device):
+    images = torch.zeros(1, 4, 3, 3, device=device)
+    images[:, 0], images[:, 1, 1, 1], images[:, 3] = 0.2, 0.6, 1.0
+    swapped = torch.zeros_like(images)
+    swapped[:, 0], swapped[:, 1], swapped[:, 3] = 0.2, 0.6, 1.0
+    swapped[:, 1, 1, 1] = 0
+    torch.testing.assert_close(Invert(p=1)(images), swapped)
 
 
 def test_about_half_of_the_copies_are_flipped_and_of_them_some_turn_gray(device):
@@ -598,9 +609,16 @@ def invert(images, chosen):
     return np.where(chosen[:, None, None], images.max() - images, images)
 
 
+def of_range(images, dtype, most):
+    return (images / images.max() * most).astype(dtype)
+
+
 @pytest.mark.parametrize("n", [200, 1797])
-def test_objects_are_inverted_if_the_set_holds_both_kinds(n, device):
-    images = load_digits().images[:n]
+@pytest.mark.parametrize(
+    ("dtype", "most"), [(float, 16), (float, 0.6), (np.uint8, 200), (np.uint16, 3000)]
+)
+def test_objects_are_inverted_if_the_set_holds_both_kinds(n, dtype, most, device):
+    images = of_range(load_digits().images[:n], dtype, most)
     assert "invert" not in choose_policy(source_of(images, device))
     chosen = np.random.default_rng(0).random(n) < 0.5
     both = source_of(invert(images, chosen), device)
@@ -623,24 +641,41 @@ def test_colours_that_hide_what_is_shown_are_often_taken_away(device):
     assert choose_policy(source_of(gray, device)) == ("affine", "color")
 
 
+def test_colours_that_hide_pictures_are_often_taken_away(device):
+    noise = np.random.default_rng(0).random((200, 8, 8, 3))
+    assert choose_policy(source_of(noise, device)) == ("crop", "flip", "gray")
+    policy = choose_policy(source_of(noise, device), strong=True)
+    assert policy == ("flip", "operations", "cutout")
+
+
 def test_half_of_the_images_lose_their_colour_by_gray(device):
     copies = random_images(1, 3, 4, 4, device=device).expand(400, -1, -1, -1)
     images = copies.permute(0, 2, 3, 1).cpu().numpy()
     seen = build_views(("gray",), source_of(images, device))(copies)
     gray = (seen == seen[:, :1]).flatten(1).all(dim=1)
     assert 150 < gray.sum() < 250
+    same = (seen == copies).flatten(1).all(dim=1)
+    assert same.sum() < 80, "colours do not change"
 
 
 def test_a_negative_of_what_fills_its_frame_is_not_asked_for(device):
-    images = wedges()
-    both = np.concatenate([images, images.max() - images])
-    policy = choose_policy(source_of(both, device))
-    assert policy[0] == "crop" and "invert" not in policy
+    frames = np.random.default_rng(0).random((200, 8, 8))
+    source = source_of(frames, device)
+    assert is_harmless(summarize(source)[0], negative)
+    assert choose_policy(source) == ("crop", "flip", "light")
+
+
+def test_the_order_of_the_images_decides_nothing(device):
+    chosen = np.random.default_rng(0).random(1797) < 0.25
+    images = invert(load_digits().images, chosen)
+    last = np.argsort(chosen, kind="stable")
+    for order in (last, last[::-1]):
+        assert "invert" in choose_policy(source_of(images[order], device))
 
 
 def test_what_differs_by_colour_keeps_its_colour(device):
     images = patches_of_one_colour()
-    assert choose_policy(source_of(images, device))[-1] == "light"
+    assert choose_policy(source_of(images, device))[-2:] == ("light", "invert")
 
 
 def test_strong_operations_on_full_frames_spare_the_colour_that_tells(device):

@@ -20,6 +20,7 @@ SEVERITIES = ("problem", "warning", "note")
 _FAR, _FAIRLY_FAR = 0.35, 0.2
 # A change is foreign that takes images this much farther from the rest, as in "auto".
 _HARMLESS = 1.1
+# What images are called after each change that is measured.
 _CHANGED = {"mirror": "Mirrored", "gray": "Gray", "negative": "Inverted"}
 # What views may cost of the samples that stay in their cluster, beside those of "auto",
 # and beside the neighbours.

@@ -37,8 +37,7 @@ def measure_views(estimator, X):
         share of images of which a view is in the cluster of the image, and that under
         "auto"; and "mirror", "gray" and "negative", how much farther from all other
         images a mirrored, gray or inverted image is than the image itself, None where
-        views do not change images so.
-        Empty where no views are drawn.
+        the views do not make that change. Empty where no views are drawn.
     """
     if estimator.input_spec_.image_shape is None or not estimator._backbone.learns:
         return []
@@ -70,7 +69,7 @@ def measure_views(estimator, X):
                 "chosen": is_chosen,
                 "invariance": find_invariance(views) if is_chosen else automatic,
                 "automatic": automatic,
-                **_measure_changes(views, images),
+                **measure_changes(views, images),
             }
         )
     return found
@@ -85,7 +84,7 @@ def _list_views(estimator):
     return found
 
 
-def _measure_changes(views, images):
+def measure_changes(views, images):
     """Say how foreign changed images are, for the changes that views make."""
     names = {views} if isinstance(views, str) else set()
     names |= set(views) if isinstance(views, tuple) else set()
