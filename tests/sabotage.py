@@ -271,8 +271,22 @@ FAULTS = [
     Fault(
         "objects are inverted where they do harm",
         "_views/_policy.py",
-        'invert = ["invert"] if is_harmless(',
-        'invert = ["invert"] if not is_harmless(',
+        "may_invert = not color_tells and is_harmless(",
+        "may_invert = not color_tells and not is_harmless(",
+        "views",
+    ),
+    Fault(
+        "colour that tells is inverted",
+        "_views/_policy.py",
+        "color_tells = images.shape[1] == 3",
+        "color_tells = False",
+        "views",
+    ),
+    Fault(
+        "opacity is inverted",
+        "_views/_color.py",
+        "dims = (1, 2, 3) if images.shape[1] == 3 else (2, 3)",
+        "dims = (1, 2, 3)",
         "views",
     ),
     Fault(

@@ -106,11 +106,11 @@ class Invert(View):
 def negative(images):
     """Return images that are light where the given ones are dark.
 
-    Each channel keeps its range: the colours of an object and of its ground change
-    places, and a channel that is constant, such as that of opacity, stays as it is.
+    Each image keeps its range. Where channels are no colours, each keeps its own: one
+    that is constant, such as that of opacity, stays as it is.
     """
-    low = images.amin(dim=(2, 3), keepdim=True)
-    high = images.amax(dim=(2, 3), keepdim=True)
+    dims = (1, 2, 3) if images.shape[1] == 3 else (2, 3)
+    low, high = images.amin(dims, keepdim=True), images.amax(dims, keepdim=True)
     return low + high - images
 
 

@@ -159,8 +159,10 @@ def choose_policy(source, *, strong=False):
     flip = ["flip"] if is_harmless(images, lambda x: x.flip(-1)) else []
     color = choose_color(images)
     if unrest.median() <= _FLAT_BORDER:
-        # The negative of a picture that fills its frame is no picture.
-        invert = ["invert"] if is_harmless(images, negative) else []
+        # A negative has the opposite colour, and that of a picture is no picture.
+        color_tells = images.shape[1] == 3 and color == "light"
+        may_invert = not color_tells and is_harmless(images, negative)
+        invert = ["invert"] if may_invert else []
         return ("affine", *flip, color, *invert)
     if strong:
         return (*flip, "shapes" if color == "light" else "operations", "cutout")
