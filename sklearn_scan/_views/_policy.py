@@ -147,8 +147,8 @@ def choose_policy(source, *, strong=False):
     strong : bool, default=False
         Whether to choose the strong operations of the paper for pictures that fill
         their frame. On objects on a background, where few pixels say everything, they
-        destroy more than they vary, and are not chosen. There, colour that hides what
-        is shown is free like any other: "gray" is for weak views alone.
+        destroy more than they vary, and are not chosen. They spare colour where it
+        tells images apart.
 
     Returns
     -------
