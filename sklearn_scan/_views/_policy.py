@@ -217,9 +217,10 @@ def relative_distance(images, change):
     """
     # From everywhere, as images may be in the order of their kinds.
     step = max(1, len(images) // _N_PROBES)
-    probes = torch.arange(0, len(images), step, device=images.device)
-    changed = _distance_to_others(change(images[probes]), images, probes)
-    unchanged = _distance_to_others(images[probes], images, probes)
+    indices = torch.arange(0, len(images), step, device=images.device)
+    probes = images[indices]
+    changed = _distance_to_others(change(probes), images, indices)
+    unchanged = _distance_to_others(probes, images, indices)
     told = unchanged > 0
     if not told.any():
         return None

@@ -37,7 +37,9 @@ def get_threads():
 
 
 # Fifty samples and one epoch may leave clusters without members.
-@pytest.mark.filterwarnings("default::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings(
+    "default:The samples fill:sklearn.exceptions.ConvergenceWarning"
+)
 def test_a_search_on_dask_is_the_serial_search(client, digits, tmp_path):
     workers = dict(client.run(get_threads).values())
     assert len(workers) == 2 and os.getpid() not in workers

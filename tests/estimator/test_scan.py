@@ -96,15 +96,12 @@ def test_new_images_are_recognised(able, halves):
 
 
 @pytest.mark.slow
-def test_digits_are_found_with_defaults(device):
-    """With some seeds, thirty ones of an own form go to another digit: 0.975."""
+@pytest.mark.parametrize("seed", range(3))
+def test_digits_are_found_with_defaults(seed, device):
     bunch = load_digits()
-    scores = []
-    for seed in range(3):
-        clusterer = SCANClustering(n_clusters=10, device=device, random_state=seed)
-        labels = clusterer.fit_predict(bunch.images)
-        scores.append(hungarian_accuracy_score(bunch.target, labels))
-    assert np.mean(scores) > 0.98 and min(scores) > 0.95, scores
+    clusterer = SCANClustering(n_clusters=10, device=device, random_state=seed)
+    labels = clusterer.fit_predict(bunch.images)
+    assert hungarian_accuracy_score(bunch.target, labels) > 0.98
 
 
 def test_rows_are_grouped_better_than_by_kmeans(device):
